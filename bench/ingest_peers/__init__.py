@@ -1,0 +1,1 @@
+"""What ingest is measured against, each a process of its own."""

@@ -1,0 +1,1 @@
+"""The command: runs services, starts private servers, looks after a deployment."""

@@ -1,0 +1,180 @@
+"""The command `buildlight`. Data goes to stdout, everything else to stderr.
+
+Exit codes: 0 done; 1 it failed, and why is said; 2 wrong usage or a wrong setting; 4 not allowed.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from buildlight import roster
+from chassis import logs, telemetry
+from chassis.settings import BadSettings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="An event-sourced record of everything a company's CI does.",
+)
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled, and putting it back.")
+app.add_typer(dlq, name="dlq")
+
+errors = Console(stderr=True, highlight=False)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def fail(message: str, code: int = 1) -> typer.Exit:
+    errors.print(message, style="red", markup=False, soft_wrap=True)  # a line of ours is one line in a log
+    return typer.Exit(code)
+
+
+@app.command()
+def up() -> None:
+    """Run everything on this machine: private servers, the sandbox unless a provider is configured, all services."""
+    from buildlight.up import main as run_up  # noqa: PLC0415
+
+    raise typer.Exit(run_up())
+
+
+@app.command()
+def run(
+    services: Annotated[list[str], typer.Argument(help=f"{', '.join(roster.SERVICES)} or all.")],
+) -> None:
+    """Run one or more services in this process until Ctrl-C."""
+    from buildlight.process import ProcessSettings  # noqa: PLC0415
+    from chassis.service import serve  # noqa: PLC0415
+
+    async def run_them() -> None:
+        # Put together here, for pools and events belong to the loop they are made in.
+        await serve([roster.build(name) for name in names], host=process.host, port=process.port)
+
+    try:
+        names = roster.chosen(services)
+        process = ProcessSettings.load()
+        logs.configure(level=process.log_level, as_json=process.log_as_json)
+        telemetry.configure(names[0] if len(names) == 1 else "all")
+        asyncio.run(run_them())
+    except (BadSettings, ValueError) as error:
+        raise fail(str(error), 2) from None
+    except OSError as error:
+        advice = f"cannot listen on {process.host}:{process.port}: {error.strerror}. Set BUILDLIGHT_PORT."
+        raise fail(advice) from None
+    except RuntimeError as error:
+        raise fail(f"{error}: {error.__cause__}" if error.__cause__ else str(error)) from None
+
+
+@app.command()
+def migrate() -> None:
+    """Bring every schema to this release's version and declare every queue. Safe to run again, and twice at once."""
+    from buildlight.migrate import CannotMigrateError  # noqa: PLC0415
+    from buildlight.migrate import migrate as migrate_database  # noqa: PLC0415
+    from buildlight.process import MigrationSettings  # noqa: PLC0415
+    from buildlight.topology import declare  # noqa: PLC0415
+
+    try:
+        settings = MigrationSettings.load()
+    except BadSettings as error:
+        raise fail(str(error), 2) from None
+
+    async def both() -> None:
+        await migrate_database(settings.url, report=lambda line: errors.print(line, markup=False))
+        errors.print("declaring exchanges and queues")
+        await declare(settings.amqp_url.get_secret_value(), settings.retry_rungs)
+
+    try:
+        asyncio.run(both())
+    except (CannotMigrateError, OSError) as error:
+        raise fail(str(error)) from None
+    errors.print("ready")
+
+
+@app.command()
+def builds(
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    repository: Annotated[str | None, typer.Option(help="Only this repository, e.g. acme/shop.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """The newest builds, one line an attempt."""
+    query = {"per_page": limit} | ({"repository": repository} if repository else {})
+    found = _client().get("/api/v1/builds/", query)
+    _show(
+        found["builds"],
+        ["state", "repository", "workflow", "branch", "run_id", "attempt", "author", "duration_seconds"],
+        as_json=as_json,
+    )
+
+
+@dlq.command("list")
+def list_dead_letters(
+    queue: Annotated[str | None, typer.Option(help="Only letters that died on this queue.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Dead letters, newest first."""
+    query = {"limit": limit} | ({"queue": queue} if queue else {})
+    found = _client().get("/api/v1/dead-letters", query)
+    _show(
+        found["dead_letters"],
+        ["dead_letter_id", "queue", "kind", "reason", "attempts", "died_at", "status", "replays"],
+        as_json=as_json,
+    )
+
+
+@dlq.command("show")
+def show_dead_letter(dead_letter_id: str) -> None:
+    """One dead letter whole, its body included (needs the scope admin)."""
+    _print_json(_client().get(f"/api/v1/dead-letters/{dead_letter_id}"))
+
+
+@dlq.command("replay")
+def replay_dead_letters(dead_letter_ids: list[str]) -> None:
+    """Put dead letters back on the queues they died on (needs the scope admin)."""
+    _print_json(_client().post("/api/v1/dead-letters/replay", {"dead_letter_ids": dead_letter_ids}))
+
+
+def _client() -> Any:
+    from buildlight.client import Client, ClientError  # noqa: PLC0415
+
+    class Exiting(Client):
+        def request(self, method: str, path: str, **options: Any) -> Any:
+            try:
+                return super().request(method, path, **options)
+            except ClientError as error:
+                raise fail(str(error), 4 if error.status in (401, 403) else 1) from None
+
+    return Exiting.from_environment(os.environ)
+
+
+def _show(rows: list[dict[str, Any]], columns: list[str], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(_cell(row.get(column)) for column in columns))  # noqa: T201
+        return
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))  # noqa: T201

@@ -1,0 +1,64 @@
+"""A small client of Buildlight's own HTTP API, for the command line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from dotenv import dotenv_values
+
+RUNNING = Path(".buildlight")
+"""Where `buildlight up` leaves the address and the admin key of what it runs."""
+
+
+class ClientError(Exception):
+    """What the server said was wrong, or that it cannot be reached. `status` is its HTTP status, if any."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    def __init__(self, url: str, key: str | None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+        self._url = url
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """BUILDLIGHT_URL and BUILDLIGHT_API_KEY; else what `buildlight up` left in this folder."""
+        left = dotenv_values(RUNNING / "env") if (RUNNING / "env").exists() else {}
+        url = environ.get("BUILDLIGHT_URL") or left.get("BUILDLIGHT_URL") or "http://127.0.0.1:8080"
+        key = environ.get("BUILDLIGHT_API_KEY")
+        key_file = RUNNING / "admin-key"
+        # This machine's key goes to what runs on this machine, and nowhere else.
+        if not key and url == left.get("BUILDLIGHT_URL") and key_file.exists():
+            key = key_file.read_text(encoding="utf-8").strip()
+        return cls(url, key)
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        return self.request("GET", path, params=query)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self.request("POST", path, json=body)
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """The answer's JSON.
+
+        Raises:
+            ClientError: the server is not there, or refused.
+        """
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise ClientError(
+                f"cannot reach {self._url}: {error}. Is `buildlight up` running? Set BUILDLIGHT_URL."
+            ) from None
+        if response.is_error:
+            try:
+                message = response.json()["error"]["message"]
+            except (ValueError, KeyError, TypeError):
+                message = response.text[:200]
+            raise ClientError(f"{response.status_code}: {message}", response.status_code)
+        return response.json()

@@ -1,0 +1,31 @@
+"""Telling a dependency that is down from a message that is bad."""
+
+from aio_pika.exceptions import AMQPConnectionError, ChannelClosed, ChannelInvalidStateError
+from aiormq.exceptions import AMQPConnectionError as AiormqConnectionError
+from aiormq.exceptions import AuthenticationError, ProbableAuthenticationError
+
+from chassis.database import is_outage
+
+_BROKER_AWAY = (AMQPConnectionError, AiormqConnectionError, ChannelInvalidStateError)
+
+
+class Outage(Exception):  # noqa: N818 -- a state of the world, not a kind of bug
+    """A dependency as a whole is away: `postgres`, `rabbitmq`, `github`, `slack`, ..."""
+
+    def __init__(self, dependency: str, detail: str = "") -> None:
+        super().__init__(f"{dependency} is down: {detail}" if detail else f"{dependency} is down")
+        self.dependency = dependency
+
+
+def outage_of(error: BaseException) -> Outage | None:
+    """The outage behind `error`, or None when the fault lies elsewhere."""
+    if isinstance(error, Outage):
+        return error
+    if isinstance(error, AuthenticationError | ProbableAuthenticationError):
+        return None  # waiting mends no password
+    # The broker's first: its errors are OSErrors too. A refused declaration closes its channel, but is no outage.
+    if isinstance(error, _BROKER_AWAY) or type(error) is ChannelClosed:
+        return Outage("rabbitmq", str(error))
+    if is_outage(error):
+        return Outage("postgres", str(error))
+    return None

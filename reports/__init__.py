@@ -1,0 +1,1 @@
+"""Pure readers of what CI tools write: bytes in, contracts out."""

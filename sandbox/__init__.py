@@ -1,0 +1,1 @@
+"""A pretend company on loopback that speaks its providers' real protocols."""

@@ -1,0 +1,87 @@
+"""The company put together: one HTTP application with every provider under its prefix, and a mailbox."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+
+from sandbox import catalogue
+from sandbox.clock import Clock
+from sandbox.control import Control
+from sandbox.control_plane import ControlPlane
+from sandbox.faults import Faults
+from sandbox.gate import Gate
+from sandbox.github import GitHub
+from sandbox.gitlab import GitLab
+from sandbox.history import History
+from sandbox.ledger import Ledger
+from sandbox.mail import Mailbox
+from sandbox.scripted import Scripted
+from sandbox.shelves import Living, Recorded, Shelf
+from sandbox.slack import Slack
+from sandbox.story import Story
+
+REPOSITORIES = len(catalogue.NAMED)
+IDS_BEGIN = 1_577_836_800
+"""2020-01-01: run ids count from here, so that a sandbox started again does not give old ids to new runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What the process serves."""
+
+    app: Starlette
+    mailbox: Mailbox
+    repositories: tuple[str, ...]
+    """GitHub's, by full name."""
+
+
+def build(
+    *,
+    seed: int = 1,
+    speed: float = 60.0,
+    backlog_hours: float = 48.0,
+    repositories: int | None = None,
+    recorded: Path | None = None,
+    github_limit: int = 5000,
+    start: float | None = None,
+) -> Company:
+    """Compose the sandbox.  `repositories` None means the usual few, or none beside recorded rows.
+
+    Raises:
+        FileNotFoundError: `recorded` holds no rows.
+    """
+    start = time.time() if start is None else start
+    clock = Clock(start, backlog_seconds=backlog_hours * 3600, speed=speed)
+    count = repositories if repositories is not None else 0 if recorded else REPOSITORIES
+    company = catalogue.repositories(count)
+    history = History(
+        seed,
+        company,
+        first_id=(int(start) - IDS_BEGIN) // 10 * 100_000 + 1,
+        stamp=clock.real,
+        stories=[iter(Story(seed, repository)) for repository in company],
+    )
+    living = Living(history, clock)
+    scripted = Scripted(living.find)
+    shelves: list[Shelf] = [living, scripted]
+    if recorded:
+        shelves.append(Recorded(recorded))
+    faults, ledger = Faults(), Ledger()
+    github = GitHub(shelves, limit=github_limit)
+    control = Control(clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger)
+    app = Starlette(
+        routes=[
+            Mount("/github", routes=github.routes()),
+            Mount("/gitlab", routes=GitLab(ledger).routes()),
+            Mount("/slack", routes=Slack(ledger).routes()),
+            Mount("/control-plane", routes=ControlPlane(ledger).routes()),
+            Mount("/_sandbox", routes=control.routes()),
+        ],
+        middleware=[Middleware(Gate, faults=faults, ledger=ledger)],
+    )
+    names = tuple(name for shelf in shelves for name, _ in shelf.repositories())
+    return Company(app, Mailbox(ledger, faults), names)

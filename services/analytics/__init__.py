@@ -1,0 +1,1 @@
+"""Analytics: projects the log into read models and concludes facts from it."""

@@ -1,0 +1,1 @@
+"""The API's SQL, one file a noun, all against published views."""

@@ -1,0 +1,1 @@
+"""Watches CI providers and records what it sees."""

@@ -1,0 +1,169 @@
+"""One GET of a provider's API, guarded: one at a time, within the budget, of bounded size and time."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import stamina
+
+from services.poller import budget as budgets
+from services.poller.metrics import REQUESTS
+from services.poller.provider import MustWaitError, PollFailedError
+
+LARGEST_ANSWER_BYTES = 32 * 1_048_576
+"""A hundred runs of GitHub's are some 2 MiB."""
+ATTEMPTS = 3
+_MOST_REDIRECTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; `headers` have lower-case names, `links` the addresses of the Link header by relation."""
+
+    status: int
+    headers: Mapping[str, str]
+    links: Mapping[str, str]
+    body: bytes
+
+    @property
+    def etag(self) -> str | None:
+        return self.headers.get("etag")
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            PollFailedError: it is none.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise PollFailedError(
+                "nonsense",
+                f"The answer is not JSON ({len(self.body):,} bytes). Does the API's address lead to the API?",
+                status=self.status,
+            ) from None
+
+
+class Calls:
+    """The calls of one account. Knows its budget, and makes one call at a time."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        provider: str,
+        headers: Mapping[str, str],
+        limits_prefix: str,
+        reserve_percent: float,
+        timeout_seconds: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`headers` go to the host of `base_url` alone; `limits_prefix` as in `budget.learn`."""
+        self.base_url = base_url.rstrip("/")
+        self.budget = budgets.Budget()
+        self._origin = _origin(httpx.URL(self.base_url))
+        self._provider = provider
+        self._headers = dict(headers)
+        self._prefix = limits_prefix
+        self._reserve_percent = reserve_percent
+        self._one = asyncio.Lock()
+        self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport)
+        self._deadline_seconds = timeout_seconds * 2
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def refused(self, answer: Answer) -> None:
+        """Note that this answer refused the call for want of budget."""
+        self.budget = budgets.refused(self.budget, answer.headers, now=datetime.now(UTC))
+
+    async def get(self, address: str, *, etag: str | None = None) -> Answer:
+        """GET an address; what the status means is the caller's to say.
+
+        Raises:
+            MustWaitError: the budget has no call left for us.
+            PollFailedError: no answer, an endless one, or an address that is not the provider's.
+        """
+        async with self._one:
+            now = datetime.now(UTC)
+            decision = budgets.decide(self.budget, now=now, reserve_percent=self._reserve_percent)
+            if isinstance(decision, budgets.Wait):
+                raise MustWaitError(decision.seconds, decision.reason)
+            url = httpx.URL(address)
+            if _origin(url) != self._origin:
+                # The token must not follow a link to wherever it leads.
+                raise PollFailedError(
+                    "nonsense", f"A link leads to another host, {url.host}. Check the API's address."
+                )
+            answer = await self._patiently(url, etag)
+            self.budget = budgets.learn(
+                self.budget, answer.headers, now=datetime.now(UTC), prefix=self._prefix
+            )
+            return answer
+
+    async def _patiently(self, url: httpx.URL, etag: str | None) -> Answer:
+        """Through short faults of the network; everything longer is the schedule's business."""
+        try:
+            async for attempt in stamina.retry_context(
+                on=(httpx.TransportError, TimeoutError),
+                attempts=ATTEMPTS,
+                timeout=None,
+                wait_initial=0.2,
+                wait_max=2.0,
+                wait_jitter=0.2,
+            ):
+                with attempt:
+                    return await self._once(url, etag)
+        except (httpx.HTTPError, TimeoutError) as error:
+            REQUESTS.labels(self._provider, "unreachable").inc()
+            raise PollFailedError(
+                "unreachable",
+                f"No answer from {url.host} in {ATTEMPTS} tries ({_why(error)}). "
+                "Check the network, the API's address and the provider's status page.",
+            ) from None
+        raise AssertionError("a retry ends with an answer or an error")
+
+    async def _once(self, url: httpx.URL, etag: str | None) -> Answer:
+        headers = self._headers | ({"if-none-match": etag} if etag else {})
+        async with asyncio.timeout(self._deadline_seconds):
+            for _ in range(_MOST_REDIRECTS + 1):
+                ours = headers if _origin(url) == self._origin else {}
+                async with self._http.stream("GET", url, headers=ours) as response:
+                    REQUESTS.labels(self._provider, str(response.status_code)).inc()
+                    if response.next_request is None:
+                        return Answer(
+                            status=response.status_code,
+                            headers={k.lower(): v for k, v in response.headers.items()},
+                            links={k: str(v["url"]) for k, v in response.links.items() if k and "url" in v},
+                            body=await self._read(response),
+                        )
+                    url = response.next_request.url
+        raise PollFailedError(
+            "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
+        )
+
+    @staticmethod
+    async def _read(response: httpx.Response) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > LARGEST_ANSWER_BYTES:
+                raise PollFailedError(
+                    "nonsense",
+                    f"An answer of more than {LARGEST_ANSWER_BYTES:,} bytes. Check the API's address.",
+                    status=response.status_code,
+                )
+        return bytes(body)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""Scaffolds GitLab repositories from blueprints, step by step, never twice."""
