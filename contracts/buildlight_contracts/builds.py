@@ -76,17 +76,22 @@ class BuildObservedV1(Fact):
     event: str | None = None
     """What triggered it, in the provider's words: `push`, `pull_request`, `schedule`."""
     branch: str | None = None
+    tag: str | None = None
     commit_sha: str | None = None
     commit_message: str | None = None
     """The first line of the commit's message."""
     author: str | None = None
     actor: str | None = None
     pull_request: int | None = None
+    parent: BuildRef | None = None
+    """The build that started it, where a provider has child pipelines or downstream builds."""
     url: str | None = None
     raw_status: str | None = None
     raw_conclusion: str | None = None
     state: State
     created_at: Moment | None = None
+    queued_at: Moment | None = None
+    """When it began to wait for a runner, where a provider tells that apart."""
     started_at: Moment | None = None
     finished_at: Moment | None = None
     updated_at: Moment
@@ -154,12 +159,19 @@ class JobObservedV1(Fact):
     build: BuildRef
     job_id: Id
     name: str
+    stage: str | None = None
     runner: str | None = None
     url: str | None = None
     raw_status: str | None = None
     raw_conclusion: str | None = None
+    failure_reason: str | None = None
+    """Why it failed, in the provider's words: `script_failure`, `runner_system_failure`."""
+    is_allowed_to_fail: bool = False
+    """Its failure does not fail the build."""
     state: State
     created_at: Moment | None = None
+    queued_at: Moment | None = None
+    """When it began to wait for a runner, where a provider tells that apart."""
     started_at: Moment | None = None
     finished_at: Moment | None = None
     observed_at: Moment

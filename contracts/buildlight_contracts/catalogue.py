@@ -13,7 +13,21 @@ from buildlight_contracts.builds import (
     PipelineBrokeV1,
     PipelineRecoveredV1,
 )
-from buildlight_contracts.commands import Command, PollTargetV1, ProvisionV1, ReplayDeadLettersV1
+from buildlight_contracts.collection import BuildActionTakenV1, BuildLogCapturedV1, CompletenessMeasuredV1
+from buildlight_contracts.commands import (
+    BackfillTargetV1,
+    CancelBuildV1,
+    CollectReportsV1,
+    Command,
+    PollTargetV1,
+    ProvisionV1,
+    PublishCheckV1,
+    ReconcileTargetV1,
+    RefreshBuildV1,
+    ReplayDeadLettersV1,
+    RerunBuildV1,
+)
+from buildlight_contracts.deployments import CheckObservedV1, DeploymentObservedV1, PullRequestObservedV1
 from buildlight_contracts.envelope import TYPE_PREFIX, Envelope, Fact, Message
 from buildlight_contracts.notifications import NotificationFailedV1, NotificationSentV1
 from buildlight_contracts.operations import MessageDeadLetteredV1, MessageReplayedV1, PollFailedV1
@@ -23,6 +37,7 @@ from buildlight_contracts.provisioning import (
     ProvisioningStepCompletedV1,
     ProvisioningSucceededV1,
 )
+from buildlight_contracts.test_results import TestReportObservedV1, TestReportRefusedV1
 
 FACTS: Mapping[str, type[Fact]] = {
     fact.type: fact
@@ -30,6 +45,12 @@ FACTS: Mapping[str, type[Fact]] = {
         BuildObservedV1,
         BuildUnavailableV1,
         JobObservedV1,
+        TestReportObservedV1,
+        TestReportRefusedV1,
+        BuildLogCapturedV1,
+        DeploymentObservedV1,
+        PullRequestObservedV1,
+        CheckObservedV1,
         BuildFinishedV1,
         PipelineBrokeV1,
         PipelineRecoveredV1,
@@ -40,12 +61,26 @@ FACTS: Mapping[str, type[Fact]] = {
         ProvisioningSucceededV1,
         ProvisioningFailedV1,
         PollFailedV1,
+        CompletenessMeasuredV1,
+        BuildActionTakenV1,
         MessageDeadLetteredV1,
         MessageReplayedV1,
     )
 }
 COMMANDS: Mapping[str, type[Command]] = {
-    command.type: command for command in (PollTargetV1, ProvisionV1, ReplayDeadLettersV1)
+    command.type: command
+    for command in (
+        PollTargetV1,
+        RefreshBuildV1,
+        BackfillTargetV1,
+        ReconcileTargetV1,
+        CollectReportsV1,
+        RerunBuildV1,
+        CancelBuildV1,
+        PublishCheckV1,
+        ProvisionV1,
+        ReplayDeadLettersV1,
+    )
 }
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AliasChoices, ConfigDict, Field
 
+from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.envelope import Id, Message, Moment, Payload
 
 
@@ -33,6 +34,149 @@ class PollTargetV1(Command):
 
     def material(self) -> Mapping[str, Any]:
         return self.model_dump(mode="json", include={"due_at"})
+
+
+Priority = Literal["low", "normal", "high", "critical"]
+"""`high` and `critical` go by the express lane, which nothing of the others holds up."""
+
+
+class RefreshBuildV1(Command):
+    """Asks the poller to look at one build now: its latest attempt, earlier ones not yet seen, and its jobs."""
+
+    type: ClassVar[str] = "build.refresh.v1"
+
+    provider: Id
+    instance: Id
+    target: Id
+    """In the provider's words: `acme/shop`."""
+    run_id: Id
+    priority: Priority = "normal"
+    reason: str
+    """What prompted it: `webhook`, `reconcile`, `asked`."""
+    due_at: Moment
+
+    def subject(self) -> str:
+        return f"{self.provider}/{self.instance}/targets/{self.target}/runs/{self.run_id}"
+
+    def material(self) -> Mapping[str, Any]:
+        return self.model_dump(mode="json", include={"due_at", "reason"})
+
+
+class BackfillTargetV1(Command):
+    """Asks the poller to collect the builds of a target that were created in a stretch of time."""
+
+    type: ClassVar[str] = "target.backfill.v1"
+
+    request_id: UUID
+    provider: Id
+    instance: Id
+    target: Id
+    since: Moment
+    until: Moment
+
+    def subject(self) -> str:
+        return f"{self.provider}/{self.instance}/targets/{self.target}"
+
+    def material(self) -> Mapping[str, Any]:
+        return {"request_id": str(self.request_id)}
+
+
+class ReconcileTargetV1(Command):
+    """Asks the poller to compare what the provider says exists in a target with what the log has."""
+
+    type: ClassVar[str] = "target.reconcile.v1"
+
+    request_id: UUID
+    provider: Id
+    instance: Id
+    target: Id
+    since: Moment
+    until: Moment
+
+    def subject(self) -> str:
+        return f"{self.provider}/{self.instance}/targets/{self.target}"
+
+    def material(self) -> Mapping[str, Any]:
+        return {"request_id": str(self.request_id)}
+
+
+class CollectReportsV1(Command):
+    """Asks the poller for the test reports of one attempt of a build, and the logs of its failed jobs."""
+
+    type: ClassVar[str] = "reports.collect.v1"
+
+    build: BuildRef
+    target: Id
+    """The target it belongs to, in the provider's words: `acme/shop`."""
+    repository: str
+    workflow_id: Id | None = None
+    branch: str | None = None
+    commit_sha: str | None = None
+    ended_at: Moment
+    """When the attempt ended: another end is another request."""
+    failed: bool
+    """Whether it ended badly: then logs are wanted."""
+    priority: Priority = "normal"
+
+    def subject(self) -> str:
+        return self.build.subject
+
+    def material(self) -> Mapping[str, Any]:
+        return {"attempt": self.build.attempt, **self.model_dump(mode="json", include={"ended_at"})}
+
+
+class _BuildCommand(Command):
+    request_id: UUID
+    build: BuildRef
+    repository: str
+    """The build's repository by name, as last seen."""
+    by: str
+    """Who asks: the name of an API key."""
+
+    def subject(self) -> str:
+        return self.build.subject
+
+    def material(self) -> Mapping[str, Any]:
+        return {"request_id": str(self.request_id)}
+
+
+class RerunBuildV1(_BuildCommand):
+    """Asks the poller to have the provider run a build again."""
+
+    type: ClassVar[str] = "build.rerun.v1"
+
+    failed_only: bool = False
+    """Only the jobs that failed, where the provider can do that."""
+
+
+class CancelBuildV1(_BuildCommand):
+    """Asks the poller to have the provider cancel a build."""
+
+    type: ClassVar[str] = "build.cancel.v1"
+
+
+class Annotation(Payload):
+    """A remark on a line of a file."""
+
+    path: str = Field(max_length=1000)
+    line: int = Field(default=1, ge=1)
+    level: Literal["notice", "warning", "failure"] = "warning"
+    title: str = Field(max_length=255)
+    message: str = Field(max_length=4000)
+
+
+class PublishCheckV1(_BuildCommand):
+    """Asks the poller to show a verdict on a build's commit: a check run, a commit status or a comment."""
+
+    type: ClassVar[str] = "check.publish.v1"
+
+    commit_sha: str
+    name: str = Field(max_length=100)
+    conclusion: Literal["success", "failure", "neutral"]
+    title: str = Field(max_length=255)
+    summary: str = Field(max_length=60_000)
+    details_url: str | None = None
+    annotations: tuple[Annotation, ...] = Field(default=(), max_length=500)
 
 
 _PATH = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"

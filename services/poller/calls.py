@@ -1,8 +1,9 @@
-"""One GET of a provider's API, guarded: one at a time, within the budget, of bounded size and time."""
+"""One call of a provider's API, guarded: one at a time, within the budget, of bounded size and time."""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,19 @@ class Answer:
             ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An answer whose body is read as it comes: of any length, which is the reader's to limit."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+Headers = Callable[[], Awaitable[Mapping[str, str]]]
+"""Gives the headers that name the caller: they may change, as a GitHub App's token does every hour."""
+
+
 class Calls:
     """The calls of one account. Knows its budget, and makes one call at a time."""
 
@@ -61,14 +75,16 @@ class Calls:
         limits_prefix: str,
         reserve_percent: float,
         timeout_seconds: float,
+        authorization: Headers | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`headers` go to the host of `base_url` alone; `limits_prefix` as in `budget.learn`."""
+        """`headers` and `authorization` go to the host of `base_url` alone; `limits_prefix` as in `budget.learn`."""
         self.base_url = base_url.rstrip("/")
         self.budget = budgets.Budget()
         self._origin = _origin(httpx.URL(self.base_url))
         self._provider = provider
         self._headers = dict(headers)
+        self._authorization = authorization
         self._prefix = limits_prefix
         self._reserve_percent = reserve_percent
         self._one = asyncio.Lock()
@@ -89,53 +105,116 @@ class Calls:
             MustWaitError: the budget has no call left for us.
             PollFailedError: no answer, an endless one, or an address that is not the provider's.
         """
-        async with self._one:
-            now = datetime.now(UTC)
-            decision = budgets.decide(self.budget, now=now, reserve_percent=self._reserve_percent)
-            if isinstance(decision, budgets.Wait):
-                raise MustWaitError(decision.seconds, decision.reason)
-            url = httpx.URL(address)
-            if _origin(url) != self._origin:
-                # The token must not follow a link to wherever it leads.
-                raise PollFailedError(
-                    "nonsense", f"A link leads to another host, {url.host}. Check the API's address."
-                )
-            answer = await self._patiently(url, etag)
-            self.budget = budgets.learn(
-                self.budget, answer.headers, now=datetime.now(UTC), prefix=self._prefix
+        return await self._guarded("GET", address, {"if-none-match": etag} if etag else {}, tries=ATTEMPTS)
+
+    async def send(self, method: str, address: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """Ask for a change; raises as `get` does. Tried once: whether it took effect may not be known."""
+        return await self._guarded(method, address, {}, tries=1, body=body)
+
+    @asynccontextmanager
+    async def stream(self, address: str, *, accept: str | None = None) -> AsyncIterator[Download]:
+        """GET an address and read its body as it comes; raises as `get` does, also while it is read.
+
+        Redirects are followed, also to other hosts, which are not told who asks. Other calls of the account
+        go on meanwhile: what is long is the body, and that costs no budget.
+        """
+        url, headers = self._allowed(address), {"accept": accept} if accept else {}
+        try:
+            async with asyncio.timeout(self._deadline_seconds) as patience:
+                for _ in range(_MOST_REDIRECTS + 1):
+                    ours = await self._headers_for(url)
+                    async with self._http.stream("GET", url, headers=ours | headers) as response:
+                        REQUESTS.labels(self._provider, str(response.status_code)).inc()
+                        if _origin(url) == self._origin:
+                            self._learn(response.headers)
+                        if response.next_request is None:
+                            patience.reschedule(None)  # from here each piece has its own time
+                            yield Download(response.status_code, response.headers, response.aiter_bytes())
+                            return
+                        url = response.next_request.url
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise PollFailedError(
+                "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
+            ) from None
+        raise PollFailedError(
+            "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
+        )
+
+    def _allowed(self, address: str) -> httpx.URL:
+        decision = budgets.decide(self.budget, now=datetime.now(UTC), reserve_percent=self._reserve_percent)
+        if isinstance(decision, budgets.Wait):
+            raise MustWaitError(decision.seconds, decision.reason)
+        url = httpx.URL(address)
+        if _origin(url) != self._origin:
+            # The token must not follow a link to wherever it leads.
+            raise PollFailedError(
+                "nonsense", f"A link leads to another host, {url.host}. Check the API's address."
             )
+        return url
+
+    def _learn(self, headers: Mapping[str, str]) -> None:
+        self.budget = budgets.learn(self.budget, headers, now=datetime.now(UTC), prefix=self._prefix)
+
+    async def _headers_for(self, url: httpx.URL) -> dict[str, str]:
+        if _origin(url) != self._origin:
+            return {}
+        return self._headers | dict(await self._authorization() if self._authorization else {})
+
+    async def _guarded(
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        *,
+        tries: int,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        async with self._one:
+            url = self._allowed(address)
+            answer = await self._patiently(method, url, headers, tries, body)
+            self._learn(answer.headers)
             return answer
 
-    async def _patiently(self, url: httpx.URL, etag: str | None) -> Answer:
+    async def _patiently(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        tries: int,
+        body: Mapping[str, Any] | None,
+    ) -> Answer:
         """Through short faults of the network; everything longer is the schedule's business."""
         try:
             async for attempt in stamina.retry_context(
                 on=(httpx.TransportError, TimeoutError),
-                attempts=ATTEMPTS,
+                attempts=tries,
                 timeout=None,
                 wait_initial=0.2,
                 wait_max=2.0,
                 wait_jitter=0.2,
             ):
                 with attempt:
-                    return await self._once(url, etag)
+                    return await self._once(method, url, headers, body)
         except (httpx.HTTPError, TimeoutError) as error:
             REQUESTS.labels(self._provider, "unreachable").inc()
             raise PollFailedError(
                 "unreachable",
-                f"No answer from {url.host} in {ATTEMPTS} tries ({_why(error)}). "
+                f"No answer from {url.host} in {tries} {'tries' if tries > 1 else 'try'} ({_why(error)}). "
                 "Check the network, the API's address and the provider's status page.",
             ) from None
         raise AssertionError("a retry ends with an answer or an error")
 
-    async def _once(self, url: httpx.URL, etag: str | None) -> Answer:
-        headers = self._headers | ({"if-none-match": etag} if etag else {})
+    async def _once(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], body: Mapping[str, Any] | None
+    ) -> Answer:
         async with asyncio.timeout(self._deadline_seconds):
             for _ in range(_MOST_REDIRECTS + 1):
-                ours = headers if _origin(url) == self._origin else {}
-                async with self._http.stream("GET", url, headers=ours) as response:
+                ours = await self._headers_for(url)
+                async with self._http.stream(
+                    method, url, headers=ours | (dict(headers) if ours else {}), json=body
+                ) as response:
                     REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                    if response.next_request is None:
+                    if response.next_request is None or method != "GET":
                         return Answer(
                             status=response.status_code,
                             headers={k.lower(): v for k, v in response.headers.items()},

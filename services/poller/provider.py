@@ -1,13 +1,17 @@
 """What a CI provider is to the poller: the protocol its adapters keep, and the values they speak in."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
-from buildlight_contracts.builds import BuildObservedV1, JobObservedV1
+from buildlight_contracts.builds import BuildObservedV1, BuildRef, JobObservedV1
+from buildlight_contracts.commands import PublishCheckV1
+from buildlight_contracts.deployments import DeploymentObservedV1
 from buildlight_contracts.envelope import derive_id
+from buildlight_contracts.test_results import TestCase
 from services.poller.budget import Budget
 
 Reason = Literal[
@@ -23,6 +27,10 @@ class PollFailedError(Exception):
         self.reason: Reason = reason
         self.detail = detail
         self.status = status
+
+
+class LogGoneError(Exception):
+    """The provider does not have the log: it expired, or the job never wrote one."""
 
 
 class MustWaitError(Exception):
@@ -106,6 +114,60 @@ class Jobs:
     refused: tuple[str, ...] = ()
 
 
+Pieces = AbstractAsyncContextManager[AsyncIterator[bytes]]
+"""A body that is read as it comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Something that may hold test reports: a file, or a ZIP of files. `open` asks the provider for it."""
+
+    source: str
+    """Where it was found, for a person: an artifact's name, with a file's path where it is one file."""
+    open: Callable[[], Pieces]
+    size_bytes: int | None = None
+    job: str | None = None
+    """The name of the job that left it, where that is known."""
+    is_report: bool = False
+    """The provider says that it is a report; else it may be anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Test results the provider has read itself."""
+
+    source: str
+    format: str
+    cases: tuple[TestCase, ...]
+    job: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The provider did what it was asked; `detail` says so for a person."""
+
+    detail: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider will not do it, and no later try will change that."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An attempt that a provider says exists, for the comparison with the log."""
+
+    run_id: str
+    attempt: int
+    created_at: datetime
+    ended: bool
+
+
 class Provider(Protocol):
     """One installation of a CI provider, seen with one token.
 
@@ -149,6 +211,36 @@ class Provider(Protocol):
     async def jobs(self, target: Target, build: BuildObservedV1) -> Jobs | Gone:
         """The jobs of that attempt of the build."""
         ...
+
+    def discover(self, pattern: str) -> AsyncIterator[Target]:
+        """The targets behind an organisation, group or folder; `pattern` as in the settings, e.g. `acme/*`."""
+        ...
+
+    def reports(self, target: Target, build: BuildRef) -> AsyncIterator[Document | Results]:
+        """Where the test results of an attempt that has ended may be; none when the provider has none (any more)."""
+        ...
+
+    def log(self, target: Target, build: BuildRef, job_id: str) -> Pieces:
+        """The log of one job, as text in UTF-8.
+
+        Raises:
+            LogGoneError: the provider does not have it (any more).
+        """
+        ...
+
+    def deployments(self, target: Target, since: datetime) -> AsyncIterator[DeploymentObservedV1]:
+        """The deployments that changed from `since` on, where the provider knows deployments."""
+        ...
+
+    def census(self, target: Target, span: Span) -> AsyncIterator[Counted]:
+        """Every attempt of every build created in `span`, as cheaply as the provider allows."""
+        ...
+
+    async def rerun(self, target: Target, build: BuildRef, *, failed_only: bool) -> Done | Refused: ...
+
+    async def cancel(self, target: Target, build: BuildRef) -> Done | Refused: ...
+
+    async def publish_check(self, target: Target, check: PublishCheckV1) -> Done | Refused: ...
 
     async def close(self) -> None: ...
 

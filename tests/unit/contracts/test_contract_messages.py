@@ -44,12 +44,16 @@ def from_schema(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrate
             return st.uuids().map(str)
         case {"type": "string", "pattern": pattern, "maxLength": longest}:
             return st.from_regex(pattern, fullmatch=True).filter(lambda text: len(text) <= longest)
+        case {"type": "string", "pattern": pattern}:
+            return st.from_regex(pattern, fullmatch=True)
         case {"type": "string"}:
             return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength"))
+        case {"type": "boolean"}:
+            return st.booleans()
         case {"type": "integer"}:
             return st.integers(schema.get("minimum"))
         case {"type": "number"}:
-            return st.floats(allow_nan=False, allow_infinity=False)
+            return st.floats(schema.get("minimum"), allow_nan=False, allow_infinity=False)
         case {"type": "null"}:
             return st.none()
         case {"type": "array", "items": items}:
