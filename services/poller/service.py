@@ -69,7 +69,7 @@ def build(settings: PollerSettings) -> PollerService:
     broker.subscribe(POLL, Polls(targets, providers, store, broker, pace).poll)
 
     async def prepare() -> None:
-        await require_version(pool, "poller", "poller_0001")
+        await require_version(pool, "poller", "poller_0005")
         await store.add(targets)
         if not targets:
             why = "GITHUB_REPOS is not set" if settings.github_enabled else "ENABLE_GH is false"
