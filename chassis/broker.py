@@ -298,7 +298,8 @@ class Failures:
         with MESSAGES_HELD.labels(self._queue.name, dependency).track_inprogress():
             pause = min(_LONGEST_BACKOFF_SECONDS, 0.1 * 2**held) * random.uniform(0.5, 1.0)  # noqa: S311
             try:
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
             except TimeoutError:
                 return
         # Unacknowledged on purpose: RabbitMQ gives it to someone else.

@@ -68,7 +68,8 @@ class Service:
         await self.broker.stop()
         for pool in (self.pool, *self.pools):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pool.close(), 5)
+                async with asyncio.timeout(5):
+                    await pool.close()
             pool.terminate()
 
     async def ready(self) -> dict[str, str]:

@@ -146,7 +146,7 @@ class World:
     database_url: str
     amqp_url: str
     channel: AbstractChannel
-    recorded: list[Envelope] = field(default_factory=list)
+    recorded: dict[str, Envelope] = field(default_factory=dict)
 
     def settings(self, **changes: Any) -> NotifierSettings:
         """Both channels on, towards the sandbox, with quick retries."""
@@ -194,11 +194,12 @@ class World:
         return envelope
 
     async def facts(self, type_: str) -> list[dict[str, Any]]:
-        """The data of all facts of a type that came to intake so far."""
+        """The data of all facts of a type that came to intake so far, each once as in the log."""
         intake = await self.channel.get_queue("test.intake")
         while message := await intake.get(fail=False, no_ack=True):
-            self.recorded.append(parse(message.body))
-        return [envelope.data for envelope in self.recorded if envelope.routing_key == type_]
+            envelope = parse(message.body)
+            self.recorded[envelope.id] = envelope
+        return [envelope.data for envelope in self.recorded.values() if envelope.routing_key == type_]
 
     async def dead(self, queue: str) -> AbstractIncomingMessage | None:
         """Take a dead letter of `queue`, if there is one."""
@@ -274,7 +275,7 @@ def recovered() -> Callable[..., PipelineRecoveredV1]:
 @pytest.fixture
 def eventually(eventually: Callable[..., Any]) -> Callable[..., Any]:
     """Wait longer than elsewhere: a message goes through three processes and several retries here."""
-    return functools.partial(eventually, timeout=40.0)
+    return functools.partial(eventually, timeout=90.0)
 
 
 @pytest_asyncio.fixture
