@@ -226,7 +226,7 @@ async def test_two_of_one_name_never_apply_twice_though_one_is_killed_again_and_
                 )
             )
             await asyncio.sleep(0.05)
-        await eventually(lambda: _equal(checkpoint(pool), 300), timeout=20)
+        await eventually(lambda: _equal(checkpoint(pool), 300), timeout=60)
     for rival in rivals:
         await rival.close()
     assert killed >= 3

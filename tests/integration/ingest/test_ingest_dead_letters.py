@@ -238,7 +238,7 @@ async def test_odd_letters_are_archived_and_hold_up_nobody(
         return [row["body"] for row in rows] == bodies
 
     async with running(amqp_url, database_url, ARCHIVED):
-        await eventually(archived, timeout=20)
+        await eventually(archived, timeout=60)
         await eventually(lambda: empty(channel, WORK.dead))
     messages = await service_pool.fetch("SELECT message_id FROM ingest.dead_letters ORDER BY body")
     assert messages[3]["message_id"] == "?" * 255
