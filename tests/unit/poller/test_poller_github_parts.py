@@ -115,7 +115,8 @@ def test_recorded_artifacts_are_read() -> None:
         assert read is not None
         assert (read.id, read.name, read.expired) == (row["id"], row["name"], row["expired"])
         assert read.created_at is not None
-    for odd in (None, [], {}, {"id": "7", "name": "x"}, {"id": 7}, {"id": True, "name": "x"}):
+    odds: tuple[Any, ...] = (None, [], {}, {"id": "7", "name": "x"}, {"id": 7}, {"id": True, "name": "x"})
+    for odd in odds:
         assert artifact_of(odd) is None
 
 
