@@ -1,0 +1,60 @@
+"""Where the test results of a build are: read by Jenkins itself, else in files that it archived."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+from services.poller.provider import Document, Pieces, PollFailedError, Results
+from services.poller.providers.jenkins.api import Api
+from services.poller.providers.jenkins.results import is_full, results_of, tree_of
+from services.poller.providers.jenkins.values import rows, text
+
+MOST_DOCUMENTS = 500
+_MOST_PAGES = 1000
+_REPORT = re.compile(
+    r"(?:TEST-[^/]*|[^/]*junit[^/]*|[^/]*(?:test|surefire|failsafe)[-_.]?(?:results?|reports?)[^/]*|x?unit[^/]*)\.(?:xml|zip)"
+    r"|.*(?:surefire-reports|failsafe-reports|test-results|test-reports|junit)/.*\.xml",
+    re.IGNORECASE,
+)
+
+
+async def reports_of(
+    api: Api, run: str, artifacts: list[str], what: str
+) -> AsyncIterator[Document | Results]:
+    """The test results of a build.
+
+    Args:
+        api: of the Jenkins.
+        run: the build's address.
+        artifacts: the paths of the files it archived.
+        what: it is, for a person.
+    """
+    for page in range(_MOST_PAGES):
+        found = await api.fetch(f"{run}/testReport", tree_of(page), f"the test report of {what}")
+        if found is None:
+            if page == 0:
+                for path in [path for path in artifacts if _REPORT.fullmatch(path)][:MOST_DOCUMENTS]:
+                    yield Document(path, _opener(api, f"{run}/artifact/{quote(path)}", path))
+            return
+        for results in results_of(found.body, page=page):
+            yield results
+        if not is_full(found.body):
+            return
+
+
+def artifacts_in(run: object) -> list[str]:
+    """The paths in a build's `artifacts`."""
+    found = rows(run, "artifacts") if isinstance(run, dict) else []
+    return [path for row in found if (path := text(row.get("relativePath")))]
+
+
+def _opener(api: Api, address: str, path: str) -> Callable[[], Pieces]:
+    @asynccontextmanager
+    async def open_it() -> AsyncIterator[AsyncIterator[bytes]]:
+        async with api.stream(address, f"the artifact {path}") as download:
+            if download is None:
+                raise PollFailedError("not_found", f"Jenkins no longer has the artifact {path}.", status=404)
+            yield download.chunks
+
+    return open_it
