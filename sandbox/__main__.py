@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandbox import control_plane, github, gitlab, mail, slack
+from sandbox import control_plane, github, gitlab, jenkins, mail, slack
 from sandbox.company import Company, build
 
 
@@ -82,6 +82,9 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         "github_repos": list(company.repositories),
         "gitlab": f"{root}/gitlab",
         "gitlab_token": gitlab.TOKEN,
+        "jenkins": f"{root}/jenkins",
+        "jenkins_username": jenkins.USER,
+        "jenkins_token": jenkins.TOKEN,
         "slack": f"{root}/slack{slack.PATH}",
         "smtp_host": options.host,
         "smtp_port": mail_server.sockets[0].getsockname()[1],

@@ -11,6 +11,7 @@ from sandbox.ledger import Ledger
 PREFIXES = {
     "/github": "github",
     "/gitlab": "gitlab",
+    "/jenkins": "jenkins",
     "/slack": "slack",
     "/control-plane": "control_plane",
     "/_sandbox": "sandbox",
