@@ -77,6 +77,7 @@ class Visit:
         self._interval = interval
         self._time_is_up = time_is_up
         self._listed: set[str] = set()
+        self._going: set[str] = set()
         self._kept: Mapping[str, Page] = {}
         self._in_a_row = 0
         self.report = Report()
@@ -120,6 +121,7 @@ class Visit:
             if page.capped and address == self._provider.listing(self._target, span):
                 self.report.refused.append(f"more builds than are shown from {span.since.isoformat()}")
             self.report.refused += page.refused
+            self._going |= page.going
             # With a row that could not be read a page is not done with: it is read again, and told again.
             pages[address] = replace(page, etag=None) if page.refused else page
             builds |= {build.build.run_id: build for build in page.builds}
@@ -180,7 +182,8 @@ class Visit:
     ) -> bool:
         """Publish a run and its earlier attempts, as far as they are news. False when nothing was."""
         before = known.get(build.build.attempt)
-        if before is not None and before.version == version_of(build):
+        same = before is not None and before.version == version_of(build)
+        if same and build.build.run_id not in self._going:
             return False
         # The latest attempt last: remembering it says that the earlier ones are seen to.
         failed: PollFailedError | None = None

@@ -55,7 +55,8 @@ def test_any_of_the_addresses_will_do() -> None:
 
 def test_what_names_no_build_is_left() -> None:
     """It is said why, and nothing raises."""
-    for odd in (None, "", -1, 0, True, [], {}, "7", 1.5):
+    odd_values: tuple[Any, ...] = (None, "", -1, 0, True, [], {}, "7", 1.5)
+    for odd in odd_values:
         assert "build.number" in str(told(BODY | {"build": BODY["build"] | {"number": odd}}).ignored)
         assert "build.number" in str(told(BODY | {"build": odd}).ignored)
         odd_names = told({"name": odd, "url": odd, "build": {"number": 7, "url": odd, "full_url": odd}})

@@ -22,7 +22,7 @@ async def build_again(api: Api, job: str, number: int, run: Mapping[str, Any]) -
     found = await api.fetch(api.job(job), _JOB_FIELDS, what)
     if found is None:
         return Refused(f"There is no job {job} any more, or the user may not see it.")
-    if found.body.get("buildable") is False:
+    if found.get("buildable") is False:
         return Refused(f"{job} is disabled in Jenkins. Enable it there first.")
     given = [one for action in rows(run, "actions") for one in rows(action, "parameters")]
     secret = [
@@ -35,7 +35,7 @@ async def build_again(api: Api, job: str, number: int, run: Mapping[str, Any]) -
             f"Jenkins does not show the value of {', '.join(secret)}, so that the build cannot be started with it "
             "again. Start it in Jenkins."
         )
-    defined = any(rows(one, "parameterDefinitions") for one in rows(found.body, "property"))
+    defined = any(rows(one, "parameterDefinitions") for one in rows(found, "property"))
     form = {str(one["name"]): _as_text(one["value"]) for one in given if text(one.get("name"))}
     way = "buildWithParameters" if defined or form else "build"
     answer = await api.post(f"{api.job(job)}/{way}", form or None)

@@ -3,9 +3,6 @@
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,14 +14,6 @@ from services.poller.provider import PollFailedError
 from services.poller.providers.jenkins.answers import failure_of, is_page
 from services.poller.providers.jenkins.mapping import PROVIDER
 from services.poller.providers.jenkins.names import path_of
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """An object of Jenkins', and its own time of the answer."""
-
-    body: Mapping[str, Any]
-    seen_at: datetime | None
 
 
 class Api:
@@ -61,7 +50,7 @@ class Api:
         """The address of a job or folder, without a slash at its end."""
         return f"{self.calls.base_url}{path_of(full_name)}"
 
-    async def fetch(self, address: str, tree: str, what: str) -> Fetched | None:
+    async def fetch(self, address: str, tree: str, what: str) -> Mapping[str, Any] | None:
         """What Jenkins has of an object; None when it has no such object.
 
         Args:
@@ -74,7 +63,7 @@ class Api:
         """
         return await self.fetch_json(f"{address}/api/json?{urlencode({'tree': tree})}", what)
 
-    async def fetch_json(self, address: str, what: str) -> Fetched | None:
+    async def fetch_json(self, address: str, what: str) -> Mapping[str, Any] | None:
         answer = await self.calls.get(address)
         if answer.status in (404, 410):
             return None
@@ -82,9 +71,9 @@ class Api:
         body = answer.json()
         if not isinstance(body, dict):
             raise PollFailedError("nonsense", "The answer is no JSON object. Check JENKINS_URL.", status=200)
-        return Fetched(body, _date(answer))
+        return body
 
-    async def read(self, address: str, tree: str, what: str) -> Fetched:
+    async def read(self, address: str, tree: str, what: str) -> Mapping[str, Any]:
         """As `fetch`, for what must be there."""
         found = await self.fetch(address, tree, what)
         if found is None:
@@ -123,20 +112,10 @@ class Api:
         """Ask for a crumb, which goes with the session's cookie; False when Jenkins gives none."""
         self._crumb = {}
         found = await self.fetch_json(f"{self.calls.base_url}/crumbIssuer/api/json", "the crumb")
-        field, crumb = (
-            (found.body.get(key) for key in ("crumbRequestField", "crumb")) if found else (None, None)
-        )
+        field, crumb = (found.get(key) for key in ("crumbRequestField", "crumb")) if found else (None, None)
         if isinstance(field, str) and isinstance(crumb, str):
             self._crumb = {field: crumb}
         return bool(self._crumb)
 
     async def _crumbs(self) -> Mapping[str, str]:
         return self._crumb
-
-
-def _date(answer: Answer) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(answer.headers.get("date", ""))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

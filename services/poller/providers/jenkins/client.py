@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from buildlight_contracts.builds import BuildObservedV1, BuildRef, JobObservedV1
 from buildlight_contracts.commands import PublishCheckV1
 from buildlight_contracts.deployments import DeploymentObservedV1
+from buildlight_contracts.states import State
 from services.poller.budget import Budget
 from services.poller.metrics import REFUSED
 from services.poller.provider import (
@@ -107,17 +108,17 @@ class Jenkins:
         window, job, what = Window.read(address), self._api.job(target.name), f"the job {target.name}"
         if etag is not None:
             latest = await self._api.read(job, "lastBuild[number,timestamp]", what)
-            if _name_of(part(latest.body, "lastBuild")) == etag:
+            if _name_of(part(latest, "lastBuild")) == etag:
                 return Unchanged()
         end = window.start + PAGE_SIZE
         tree = (
             f"{_PLACE_FIELDS},lastBuild[number,timestamp],allBuilds[{BUILD_FIELDS}]{{{window.start},{end}}}"
         )
         shown = await self._api.read(job, tree, what)
-        all_rows = shown.body.get("allBuilds")
+        all_rows = shown.get("allBuilds")
         if not isinstance(all_rows, list):
-            raise _no_job(target, shown.body)
-        place = place_of(shown.body)
+            raise _no_job(target, shown)
+        place = place_of(shown)
         self._places.put(target.name, place)
         times = [moment(row.get("timestamp")) if isinstance(row, dict) else None for row in all_rows]
         wanted = [
@@ -127,20 +128,22 @@ class Jenkins:
         builds, refused = [], []
         for row in wanted:
             try:
-                builds.append(self._build(target, row, place, shown.seen_at, parents))
+                builds.append(self._build(target, row, place, parents))
             except BadRowError as error:
                 refused.append(str(error))
         REFUSED.labels(PROVIDER).inc(len(refused))
         # The first page names its own newest build: another may have begun while Jenkins was answering.
-        newest = all_rows[0] if all_rows and window.start == 0 else shown.body.get("lastBuild")
-        all_ended = all(build.state.is_terminal for build in builds)
+        newest = all_rows[0] if all_rows and window.start == 0 else shown.get("lastBuild")
+        going = frozenset(build.build.run_id for build in builds if build.state is State.RUNNING)
+        stands = not refused and all(build.state.is_terminal for build in builds)
         is_last = len(all_rows) < PAGE_SIZE or any(
             when is not None and when < window.span.since for when in times
         )
         return Page(
             builds=tuple(builds),
             refused=tuple(refused),
-            etag=_name_of(newest) if all_ended and not refused else None,
+            etag=_name_of(newest) if stands else None,
+            going=going,
             following=None if is_last else Window(window.span, end).address(job),
         )
 
@@ -156,11 +159,11 @@ class Jenkins:
         if place is None:
             return Gone(404)
         found = await self._api.fetch(self._address(target, run), BUILD_FIELDS, f"the job {target.name}")
-        if found is None or not _is_meant(found.body, run):
+        if found is None or not _is_meant(found, run):
             return Gone(404)
-        parents = await self._parents(target, [found.body], [found.body])
+        parents = await self._parents(target, [found], [found])
         try:
-            return Found(self._build(target, found.body, place, found.seen_at, parents))
+            return Found(self._build(target, found, place, parents))
         except BadRowError as error:
             REFUSED.labels(PROVIDER).inc()
             return Unreadable(str(error))
@@ -170,7 +173,6 @@ class Jenkins:
         target: Target,
         row: Any,
         place: Place,
-        seen_at: datetime | None,
         parents: Mapping[tuple[str, int], BuildRef],
     ) -> BuildObservedV1:
         origin = origin_of(row, target.name)
@@ -179,7 +181,6 @@ class Jenkins:
             instance=self.instance,
             job=target.name,
             place=place,
-            seen_at=seen_at,
             parent=parents.get(origin) if origin else None,
         )
 
@@ -191,7 +192,7 @@ class Jenkins:
         found = await self._api.fetch(self._api.job(target.name), _PLACE_FIELDS, f"the job {target.name}")
         if found is None:
             return None
-        self._places.put(target.name, place_of(found.body))
+        self._places.put(target.name, place_of(found))
         return self._places.get(target.name)
 
     async def _parents(
@@ -211,7 +212,7 @@ class Jenkins:
                 if failure.reason != "forbidden":
                     raise
                 found = None
-            for row in rows(found.body, "allBuilds") if found else ():
+            for row in rows(found, "allBuilds") if found else ():
                 if (count := number(row.get("number"))) is not None:
                     self._timestamps.put((job, count), number(row.get("timestamp")))
             for origin in unknown:
@@ -258,7 +259,7 @@ class Jenkins:
         """The stages; None where Jenkins has no Pipeline REST API plugin, which tells them."""
         address = f"{self._address(target, run)}/wfapi/describe"
         found = await self._api.fetch_json(address, f"the stages of {target.name}")
-        stages = found.body.get("stages") if found else None
+        stages = found.get("stages") if found else None
         return stages if isinstance(stages, list) else None
 
     async def _steps(self, target: Target, run: Run, stage: JobObservedV1) -> list[Any]:
@@ -267,14 +268,14 @@ class Jenkins:
             return []
         address = f"{self._address(target, run)}/execution/node/{stage.job_id}/wfapi/describe"
         found = await self._api.fetch_json(address, f"the steps of {target.name}")
-        return list(rows(found.body, "stageFlowNodes")) if found else []
+        return list(rows(found, "stageFlowNodes")) if found else []
 
     async def _whole(self, target: Target, run: Run, build: BuildObservedV1) -> Jobs | Gone:
         found = await self._api.fetch(self._address(target, run), WHOLE_FIELDS, f"the job {target.name}")
-        if found is None or not _is_meant(found.body, run):
+        if found is None or not _is_meant(found, run):
             return Gone(404)
         try:
-            return Jobs(tuple(jobs_of(found.body, build=build)))
+            return Jobs(tuple(jobs_of(found, build=build)))
         except BadRowError as error:
             REFUSED.labels(PROVIDER).inc()
             return Jobs((), (str(error),))
@@ -312,7 +313,7 @@ class Jenkins:
         while True:
             tree = f"allBuilds[number,timestamp,building]{{{start},{start + _CENSUS_PAGE}}}"
             shown = await self._api.read(self._api.job(target.name), tree, f"the job {target.name}")
-            page = rows(shown.body, "allBuilds")
+            page = rows(shown, "allBuilds")
             older = False
             for row in page:
                 count, stamp = number(row.get("number")), number(row.get("timestamp"))
@@ -362,7 +363,7 @@ class Jenkins:
         found = await self._api.fetch(
             self._address(target, run), tree, f"the build {target.name} #{run.number}"
         )
-        return (run, found.body) if found is not None and _is_meant(found.body, run) else None
+        return (run, found) if found is not None and _is_meant(found, run) else None
 
     def _address(self, target: Target, run: Run) -> str:
         return f"{self._api.job(target.name)}/{run.number}"

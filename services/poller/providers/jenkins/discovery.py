@@ -32,7 +32,7 @@ async def jobs_behind(api: Api, pattern: Pattern) -> AsyncIterator[str]:
     while waiting:
         container = waiting.pop(0)
         what = f"the folder {container}" if container else "Jenkins itself"
-        body = (await api.read(api.job(container), TREE, what)).body
+        body = await api.read(api.job(container), TREE, what)
         for name in _walk(body, container, pattern, waiting):
             found += 1
             if found > MOST_JOBS:

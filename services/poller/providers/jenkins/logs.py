@@ -49,7 +49,7 @@ async def _nodes(api: Api, run: str, stage: str, what: str) -> list[str]:
     if found is None:
         return []
     # A stage that has no other stages in it may have written something of its own.
-    nodes = [found.body, *rows(found.body, "stageFlowNodes")]
+    nodes = [found, *rows(found, "stageFlowNodes")]
     ids = [text(node.get("id")) for node in nodes if part(part(node, "_links"), "log")]
     return [one for one in ids if one and one.isdigit()][:_MOST_NODES]
 

@@ -68,8 +68,6 @@ WHOLE_FIELDS: Final = (
 )
 """What `jobs_of` reads."""
 
-_LAG: Final = timedelta(minutes=1)
-_FRESH: Final = timedelta(hours=6)
 _ORIGIN: Final = re.compile(r"#([0-9]{1,18})")
 _REQUEST: Final = re.compile(r"(?:PR|MR)-([0-9]{1,9})(?:-.*)?")
 _NAMESPACES: Final = ("refs/remotes/origin/", "refs/heads/", "origin/")
@@ -106,7 +104,6 @@ def build_of(
     instance: str,
     job: str,
     place: Place,
-    seen_at: datetime | None = None,
     parent: BuildRef | None = None,
 ) -> BuildObservedV1:
     """A build as a fact.
@@ -116,7 +113,6 @@ def build_of(
         instance: of the fact's subject.
         job: the job's full name, also of the subject: Jenkins has nothing that outlives a renaming.
         place: what the job is.
-        seen_at: Jenkins' own time of the answer.
         parent: the build behind `origin_of`.
 
     Raises:
@@ -168,7 +164,8 @@ def build_of(
             queued_at=_queued(run, started),
             started_at=started,
             finished_at=ended if state.is_terminal else None,
-            updated_at=_going_at(started, seen_at) if building is True else ended or started,
+            # Of a build that goes on Jenkins tells no later time; one of ours might overtake its end.
+            updated_at=ended or started,
         )
     except ValidationError as error:
         raise BadRowError(f"build {count}: {explain(error)}") from None
@@ -186,21 +183,6 @@ def origin_of(row: Any, job: str) -> tuple[str, int] | None:
         if kind(cause) in ("ReplayCause", "RestartDeclarativePipelineCause") and found is not None:
             return job, int(found.group(1))
     return None
-
-
-def _going_at(started: datetime, seen_at: datetime | None) -> datetime:
-    """A time at which a build that goes on was still going on.
-
-    It moves, so that its stages are looked at again; after some hours it moves once an hour, for some builds
-    hang for weeks. A minute behind Jenkins' clock, it never overtakes the end: Jenkins counts a duration from
-    when an executor took the build, a little after the timestamp, and so tells an end that is early by as much.
-    """
-    if seen_at is None:
-        return started
-    shown = seen_at - _LAG
-    if shown - started > _FRESH:
-        shown = shown.replace(minute=0, second=0, microsecond=0)
-    return max(started, shown)
 
 
 def _revision(run: Mapping[str, Any], branch: str | None) -> tuple[str | None, str | None]:

@@ -13,8 +13,8 @@ from services.poller.providers.jenkins.values import rows, text
 MOST_DOCUMENTS = 500
 _MOST_PAGES = 1000
 _REPORT = re.compile(
-    r"(?:TEST-[^/]*|[^/]*junit[^/]*|[^/]*(?:test|surefire|failsafe)[-_.]?(?:results?|reports?)[^/]*|x?unit[^/]*)\.(?:xml|zip)"
-    r"|.*(?:surefire-reports|failsafe-reports|test-results|test-reports|junit)/.*\.xml",
+    r"(?:.*/)?(?:TEST-|[^/]*junit|[^/]*xunit|[^/]*(?:test|surefire|failsafe)[-_.]?(?:result|report))[^/]*\.(?:xml|zip)"
+    r"|(?:.*/)?(?:(?:surefire|failsafe|test)-(?:reports|results)|junit)/.*\.xml",
     re.IGNORECASE,
 )
 
@@ -37,9 +37,9 @@ async def reports_of(
                 for path in [path for path in artifacts if _REPORT.fullmatch(path)][:MOST_DOCUMENTS]:
                     yield Document(path, _opener(api, f"{run}/artifact/{quote(path)}", path))
             return
-        for results in results_of(found.body, page=page):
+        for results in results_of(found, page=page):
             yield results
-        if not is_full(found.body):
+        if not is_full(found):
             return
 
 
