@@ -13,6 +13,7 @@ from buildlight_contracts.builds import BuildObservedV1, BuildRef
 from buildlight_contracts.commands import PublishCheckV1
 from buildlight_contracts.states import State
 from buildlight_contracts.test_results import Outcome
+from services.poller import calls
 from services.poller.provider import (
     Document,
     Done,
@@ -29,6 +30,7 @@ from services.poller.provider import (
     Unchanged,
     Unreadable,
 )
+from services.poller.providers.jenkins import client
 from services.poller.providers.jenkins.webhook import facts_of
 from tests.integration.poller.jenkins_stage import Stage, in_process, provider_of, target
 
@@ -106,7 +108,9 @@ async def test_a_listing_and_a_build_are_one_fact(stage: Stage) -> None:
     )
 
 
-async def test_a_long_listing_is_read_as_far_as_its_span(stage: Stage) -> None:
+async def test_a_long_listing_is_read_as_far_as_its_span(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Newest first, page after page; a stretch in the past has its builds alone."""
     scripts = [
         {"number": n, "timestamp": ms(NOW - (350 - n) * HOUR / 4), "building": False, "result": "SUCCESS"}
@@ -127,6 +131,9 @@ async def test_a_long_listing_is_read_as_far_as_its_span(stage: Stage) -> None:
     counted = [one async for one in stage.provider.census(target("acme/busy"), stretch)]
     assert [c.run_id for c in counted] == [b.build.run_id for b in some]
     assert all(c.ended and c.attempt == 1 for c in counted)
+    monkeypatch.setattr(client, "_CENSUS_PAGE", 60)
+    paged = [one async for one in stage.provider.census(target("acme/busy"), Span(NOW - 1000 * HOUR))]
+    assert [c.run_id for c in paged] == [b.build.run_id for b in builds]
 
 
 async def test_an_unchanged_job_is_asked_for_its_last_build_alone(stage: Stage) -> None:
@@ -342,22 +349,41 @@ async def test_results_jenkins_has_read(stage: Stage) -> None:
 
 async def test_many_suites_and_children_come_in_pages(stage: Stage) -> None:
     """So that no answer is too large; each of them once."""
-    suites = [{"name": f"s{n}", "cases": [CASE]} for n in range(1100)]
+    suites = [{"name": f"s{n}", "cases": [CASE]} for n in range(500)]
     await stage.build("acme/big", building=False, result="UNSTABLE", report={"suites": suites})
     build = (await one(stage, "acme/big")).build
     found = [r async for r in stage.provider.reports(target("acme/big"), build)]
-    assert [r.source for r in found] == ["testReport", "testReport, part 2", "testReport, part 3"]
+    assert [r.source for r in found] == [
+        "testReport",
+        "testReport, from suite 201",
+        "testReport, from suite 401",
+    ]
     assert [c.suite for r in found if isinstance(r, Results) for c in r.cases] == [s["name"] for s in suites]
     children = [
         {"child": {"number": 1, "url": f"http://x/job/m/OS=o{n}/1/"}, "result": {"suites": suites[:1]}}
-        for n in range(45)
+        for n in range(245)
     ]
     await stage.build(
         "acme/m", kind="matrix", building=False, result="UNSTABLE", report={"childReports": children}
     )
     build = (await one(stage, "acme/m")).build
     found = [r async for r in stage.provider.reports(target("acme/m"), build)]
-    assert [r.job for r in found] == [f"OS=o{n}" for n in range(45)]
+    assert [r.job for r in found] == [f"OS=o{n}" for n in range(245)]
+
+
+async def test_a_report_too_large_for_one_answer(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for in smaller parts, and comes in whole; one suite that is too large is a failure."""
+    monkeypatch.setattr(calls, "LARGEST_ANSWER_BYTES", 20_000)
+    suites = [{"name": f"s{n}", "cases": [CASE | {"errorStackTrace": "x" * 900}]} for n in range(120)]
+    await stage.build("acme/big", building=False, result="UNSTABLE", report={"suites": suites})
+    build = (await one(stage, "acme/big")).build
+    found = [r async for r in stage.provider.reports(target("acme/big"), build)]
+    assert [c.suite for r in found if isinstance(r, Results) for c in r.cases] == [s["name"] for s in suites]
+    huge = [{"name": "s", "cases": [CASE | {"errorStackTrace": "x" * 90_000}]}]
+    await stage.build("acme/big", building=False, result="UNSTABLE", report={"suites": huge})
+    build = (await one(stage, "acme/big", "2")).build
+    with pytest.raises(PollFailedError, match="more than"):
+        _ = [r async for r in stage.provider.reports(target("acme/big"), build)]
 
 
 async def test_archived_reports_where_jenkins_read_none(stage: Stage) -> None:

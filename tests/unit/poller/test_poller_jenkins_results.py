@@ -3,7 +3,7 @@
 from typing import Any
 
 from buildlight_contracts.test_results import Outcome
-from services.poller.providers.jenkins.results import CHILDREN, SUITES, is_full, results_of
+from services.poller.providers.jenkins.results import is_full, results_of
 
 CASE: dict[str, Any] = {
     "className": "acme.Cards",
@@ -24,7 +24,7 @@ BAD = {"status": "FAILED", "errorDetails": "1 != 2", "errorStackTrace": "at line
 
 def cases(*changes: dict[str, Any]) -> list[Any]:
     body = {"suites": [{"name": "unit", "cases": [CASE | change for change in changes]}]}
-    (results,) = results_of(body, page=0)
+    (results,) = results_of(body, start=0)
     assert (results.source, results.format, results.job) == ("testReport", "jenkins", None)
     return list(results.cases)
 
@@ -84,7 +84,7 @@ def test_the_aggregated_shape() -> None:
             child("http://[odd"),
         ],
     }
-    assert [(r.source, r.job, len(r.cases)) for r in results_of(body, page=0)] == [
+    assert [(r.source, r.job, len(r.cases)) for r in results_of(body, start=0)] == [
         ("testReport of OS=linux", "OS=linux", 1),
         ("testReport of acme$core", "acme$core", 1),
         ("testReport of 4", None, 1),
@@ -94,17 +94,17 @@ def test_the_aggregated_shape() -> None:
 def test_how_long_tests_have_failed_is_noted() -> None:
     """There is no field for it."""
     body = {"suites": [{"cases": [CASE | BAD | {"age": 3, "failedSince": 5}, CASE | BAD | {"age": 1}]}]}
-    (results,) = results_of(body, page=0)
+    (results,) = results_of(body, start=0)
     assert results.notes == ("1 failed in the builds before, too; the first of them since build 5",)
 
 
 def test_pages() -> None:
     """A page that is full may have another after it, and a report that goes on says so."""
-    assert is_full({"suites": [{}] * SUITES})
-    assert is_full({"childReports": [{}] * CHILDREN})
-    assert not is_full({"suites": [{}] * (SUITES - 1)})
-    (results,) = results_of({"suites": [{"cases": [CASE]}]}, page=1)
-    assert results.source == "testReport, part 2"
+    assert is_full({"suites": [{}] * 20}, 20)
+    assert is_full({"childReports": [{}] * 20}, 20)
+    assert not is_full({"suites": [{}] * 19}, 20)
+    (results,) = results_of({"suites": [{"cases": [CASE]}]}, start=20)
+    assert results.source == "testReport, from suite 21"
 
 
 def test_odd_fields_lose_no_case() -> None:
@@ -131,4 +131,4 @@ def test_odd_fields_lose_no_case() -> None:
     assert len(long.detail) <= 8000
     assert long.detail.startswith("a")
     assert long.detail.endswith("z")
-    assert list(results_of({"suites": [None, {}, {"cases": 3}], "childReports": "x"}, page=0)) == []
+    assert list(results_of({"suites": [None, {}, {"cases": 3}], "childReports": "x"}, start=0)) == []

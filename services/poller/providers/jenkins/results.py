@@ -14,10 +14,6 @@ from services.poller.providers.jenkins.names import combination_in, leaf, name_i
 from services.poller.providers.jenkins.values import number, part, rows, text
 
 FORMAT: Final = "jenkins"
-SUITES: Final = 500
-"""How many suites are asked for at once."""
-CHILDREN: Final = 20
-
 _CASE: Final = (
     "className,name,status,duration,skipped,skippedMessage,errorDetails,errorStackTrace,age,failedSince,"
     "flakyFailures[message,type,stackTrace],rerunFailures[message,type,stackTrace]"
@@ -28,25 +24,24 @@ _LONGEST_MESSAGE: Final = 2000
 _LONGEST_DETAIL: Final = 8000
 
 
-def tree_of(page: int) -> str:
-    """What to ask for: everything but the tests' output, which may be many megabytes."""
-    suites = f"{_SUITES}{{{page * SUITES},{(page + 1) * SUITES}}}"
-    children = f"{{{page * CHILDREN},{(page + 1) * CHILDREN}}}"
-    return f"{suites},childReports[child[number,url],result[{_SUITES}]]{children}"
+def tree_of(start: int, count: int) -> str:
+    """What to ask for: so many suites or children, without the tests' output, which may be many megabytes."""
+    some = f"{{{start},{start + count}}}"
+    return f"{_SUITES}{some},childReports[child[number,url],result[{_SUITES}]]{some}"
 
 
-def is_full(body: Mapping[str, Any]) -> bool:
-    """Whether there may be another page."""
-    return len(rows(body, "suites")) == SUITES or len(rows(body, "childReports")) == CHILDREN
+def is_full(body: Mapping[str, Any], count: int) -> bool:
+    """Whether there may be more, after so many."""
+    return any(len(rows(body, key)) >= count for key in ("suites", "childReports"))
 
 
-def results_of(body: Mapping[str, Any], *, page: int) -> Iterator[Results]:
-    """The reports on one page: of the build itself, and of each child."""
-    place = f", part {page + 1}" if page else ""
+def results_of(body: Mapping[str, Any], *, start: int) -> Iterator[Results]:
+    """The reports in one answer: of the build itself, and of each child."""
+    place = f", from suite {start + 1}" if start else ""
     own = list(_cases(body))
     if own:
         yield Results(f"testReport{place}", FORMAT, tuple(own), notes=_notes(body))
-    for count, report in enumerate(rows(body, "childReports"), page * CHILDREN + 1):
+    for count, report in enumerate(rows(body, "childReports"), start + 1):
         result = part(report, "result")
         cases = tuple(_cases(result))
         if cases:
