@@ -581,6 +581,17 @@ async def test_a_folder_is_no_job(stage: Stage) -> None:
         await listed(stage, "acme")
 
 
+async def test_a_name_in_another_case_is_told() -> None:
+    """Jenkins would find the job; but its builds would be others than those of the right name."""
+    job = {"_class": "hudson.model.FreeStyleProject", "fullName": "acme/Nightly", "allBuilds": []}
+    provider = provider_of(
+        "https://ci.test", transport=httpx.MockTransport(lambda _: httpx.Response(200, json=job))
+    )
+    where = target("acme/nightly")
+    with pytest.raises(PollFailedError, match="acme/Nightly"):
+        await provider.builds(where, provider.listing(where, Span(NOW)))
+
+
 async def test_the_token_stays_at_home() -> None:
     """Where JENKINS_URL redirects to another host, neither user nor token goes there."""
     seen: list[tuple[str, str | None]] = []

@@ -158,10 +158,14 @@ def test_a_pull_request_is_known_by_its_branch() -> None:
 def test_a_timeout_is_no_cancellation() -> None:
     """Jenkins aborts both; what interrupted the build tells them apart."""
     name = "org.jenkinsci.plugins.workflow.steps.TimeoutStepExecution$ExceededTimeout"
-    causes = {"causes": [{"_class": name, "shortDescription": "Timeout has been exceeded"}]}
+    causes = {
+        "_class": "jenkins.model.InterruptedBuildAction",
+        "causes": [{"_class": name, "shortDescription": "Timeout has been exceeded"}],
+    }
     assert read(result="ABORTED", actions=[causes]).state is State.TIMED_OUT
     assert read(result="ABORTED").state is State.CANCELLED
     assert read(result="SUCCESS", actions=[causes]).state is State.SUCCESS
+    assert read(result="ABORTED", actions=[causes, *BUILD["actions"]]).event == "UserIdCause"
 
 
 def test_a_job_made_again_gives_new_builds() -> None:

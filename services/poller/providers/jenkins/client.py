@@ -118,6 +118,7 @@ class Jenkins:
         all_rows = shown.get("allBuilds")
         if not isinstance(all_rows, list):
             raise _no_job(target, shown)
+        self._expect_name(target, shown)
         place = place_of(shown)
         self._places.put(target.name, place)
         times = [moment(row.get("timestamp")) if isinstance(row, dict) else None for row in all_rows]
@@ -146,6 +147,15 @@ class Jenkins:
             going=going,
             following=None if is_last else Window(window.span, end).address(job),
         )
+
+    @staticmethod
+    def _expect_name(target: Target, job: Mapping[str, Any]) -> None:
+        """Jenkins finds jobs whatever the case of their names; in facts a job must have one name."""
+        name = text(job.get("fullName"))
+        if name is not None and name != target.name:
+            raise PollFailedError(
+                "not_found", f"Jenkins calls {target.name} {name}. Write it so in JENKINS_JOBS.", status=200
+            )
 
     async def build(
         self, target: Target, run_id: str, attempt: int | None = None, *, etag: str | None = None

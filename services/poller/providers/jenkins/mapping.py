@@ -126,9 +126,9 @@ def build_of(
     if started is None or stamp is None:
         raise BadRowError(f"build {count}: no readable timestamp")
     building, result = run.get("building"), run.get("result")
-    causes = [cause for action in rows(run, "actions") for cause in rows(action, "causes")]
+    causes, interruptions = _causes(run)
     state = state_of(building, result)
-    if state is State.CANCELLED and any(kind(cause) == "ExceededTimeout" for cause in causes):
+    if state is State.CANCELLED and any(kind(cause) == "ExceededTimeout" for cause in interruptions):
         state = State.TIMED_OUT
     ended = None if building is True else later(started, run.get("duration"))
     branch = leaf(job) if place.is_branch else None
@@ -219,6 +219,15 @@ def _commit(run: Mapping[str, Any], sha: str | None) -> Mapping[str, Any]:
     changes = [part(run, "changeSet"), *rows(run, "changeSets")]
     items = (item for change in changes for item in rows(change, "items"))
     return next((item for item in items if sha is not None and item.get("commitId") == sha), {})
+
+
+def _causes(run: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Why it began, and what interrupted it: Jenkins calls both `causes`."""
+    began: list[Mapping[str, Any]] = []
+    interrupted: list[Mapping[str, Any]] = []
+    for action in rows(run, "actions"):
+        (interrupted if kind(action) == "InterruptedBuildAction" else began).extend(rows(action, "causes"))
+    return began, interrupted
 
 
 def _event(causes: Sequence[Mapping[str, Any]]) -> str | None:
