@@ -51,6 +51,7 @@ from services.poller.providers.jenkins.mapping import (
     stage_of,
 )
 from services.poller.providers.jenkins.names import Pattern, Run, run_id_of, run_of
+from services.poller.providers.jenkins.origins import Origins
 from services.poller.providers.jenkins.recent import Recent
 from services.poller.providers.jenkins.reports import artifacts_in, reports_of
 from services.poller.providers.jenkins.values import BadRowError, moment, number, part, rows, text
@@ -58,7 +59,6 @@ from services.poller.providers.jenkins.windows import Window
 
 PAGE_SIZE = 100
 _CENSUS_PAGE = 1000
-_MOST_UPSTREAM_JOBS = 10
 _MOST_FAILED_STAGES = 10
 _PLACE_FIELDS = "fullName,property[_class]"
 
@@ -85,7 +85,7 @@ class Jenkins:
             url=url, username=username, token=token, timeout_seconds=timeout_seconds, transport=transport
         )
         self._places: Recent[str, Place] = Recent(10_000)
-        self._timestamps: Recent[tuple[str, int], int | None] = Recent(50_000)
+        self._origins = Origins(self._api, instance)
 
     @property
     def budget(self) -> Budget:
@@ -125,7 +125,7 @@ class Jenkins:
         wanted = [
             row for row, when in zip(all_rows, times, strict=True) if when is None or window.holds(when)
         ]
-        parents = await self._parents(target, wanted, all_rows)
+        parents = await self._origins.of(target.name, wanted, all_rows)
         builds, refused = [], []
         for row in wanted:
             try:
@@ -171,7 +171,7 @@ class Jenkins:
         found = await self._api.fetch(self._address(target, run), BUILD_FIELDS, f"the job {target.name}")
         if found is None or not _is_meant(found, run):
             return Gone(404)
-        parents = await self._parents(target, [found], [found])
+        parents = await self._origins.of(target.name, [found], [found])
         try:
             return Found(self._build(target, found, place, parents))
         except BadRowError as error:
@@ -204,41 +204,6 @@ class Jenkins:
             return None
         self._places.put(target.name, place_of(found))
         return self._places.get(target.name)
-
-    async def _parents(
-        self, target: Target, wanted: list[Any], shown: list[Any]
-    ) -> dict[tuple[str, int], BuildRef]:
-        """The builds that these come from. Jenkins names them by number; their times take a call a job, once."""
-        for row in shown:
-            if isinstance(row, dict) and (count := number(row.get("number"))) is not None:
-                self._timestamps.put((target.name, count), number(row.get("timestamp")))
-        origins = {origin for row in wanted if (origin := origin_of(row, target.name)) is not None}
-        unknown = {origin for origin in origins if origin not in self._timestamps}
-        for job in sorted({job for job, _ in unknown})[:_MOST_UPSTREAM_JOBS]:
-            tree = f"allBuilds[number,timestamp]{{0,{PAGE_SIZE}}}"
-            try:
-                found = await self._api.fetch(self._api.job(job), tree, f"the job {job}")
-            except PollFailedError as failure:
-                if failure.reason != "forbidden":
-                    raise
-                found = None
-            for row in rows(found, "allBuilds") if found else ():
-                if (count := number(row.get("number"))) is not None:
-                    self._timestamps.put((job, count), number(row.get("timestamp")))
-            for origin in unknown:
-                if origin[0] == job and origin not in self._timestamps:
-                    self._timestamps.put(origin, None)
-        known = ((origin, self._timestamps.get(origin)) for origin in origins)
-        return {
-            origin: BuildRef(
-                provider=PROVIDER,
-                instance=self.instance,
-                repository_id=origin[0],
-                run_id=run_id_of(origin[1], stamp),
-            )
-            for origin, stamp in known
-            if stamp is not None and len(origin[0]) <= 255
-        }
 
     # -- jobs
 
