@@ -319,6 +319,9 @@ async def test_where_builds_come_from(stage: Stage) -> None:
     await stage.asked()
     await listed(stage, "acme/down")
     assert set(await stage.asked()) == {"/job/acme/job/down/api/json"}
+    await stage.build("acme/down", building=False, result="SUCCESS", causes=[upstream("acme/broken", 1)])
+    await stage.fault("status", status=500, path="/job/broken/")
+    assert len(await listed(stage, "acme/down")) == 5
 
 
 CASE = {

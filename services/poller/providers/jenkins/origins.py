@@ -33,7 +33,10 @@ class Origins:
         origins = {origin for row in wanted if (origin := origin_of(row, job)) is not None}
         unknown = {origin for origin in origins if origin not in self._timestamps}
         for upstream in sorted({name for name, _ in unknown})[:MOST_JOBS]:
-            self._learn(upstream, await self._newest(upstream))
+            newest = await self._newest(upstream)
+            if newest is None:
+                continue
+            self._learn(upstream, newest)
             for origin in unknown:
                 if origin[0] == upstream and origin not in self._timestamps:
                     self._timestamps.put(origin, None)
@@ -54,12 +57,13 @@ class Origins:
             if isinstance(row, dict) and (count := number(row.get("number"))) is not None:
                 self._timestamps.put((job, count), number(row.get("timestamp")))
 
-    async def _newest(self, job: str) -> list[Any]:
+    async def _newest(self, job: str) -> list[Any] | None:
+        """None when Jenkins fails: for want of an origin no build is kept back."""
         tree = f"allBuilds[number,timestamp]{{0,{_MOST_BUILDS}}}"
         try:
             found = await self._api.fetch(self._api.job(job), tree, f"the job {job}")
         except PollFailedError as failure:
-            if failure.reason != "forbidden":
+            if failure.reason not in ("forbidden", "server_error", "nonsense"):
                 raise
-            return []
+            return None
         return list(rows(found, "allBuilds")) if found else []
