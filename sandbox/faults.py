@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-TARGETS = ("github", "gitlab", "jenkins", "slack", "smtp", "control_plane")
+TARGETS = ("github", "blobs", "gitlab", "jenkins", "slack", "smtp", "control_plane")
 KINDS = ("status", "hang", "nonsense", "rate_limit", "secondary_limit", "auth")
 
 

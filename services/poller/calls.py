@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -130,26 +130,44 @@ class Calls:
         go on meanwhile: what is long is the body, and that costs no budget.
         """
         url, headers = self._allowed(address), {"accept": accept} if accept else {}
-        try:
-            async with asyncio.timeout(self._deadline_seconds) as patience:
-                for _ in range(_MOST_REDIRECTS + 1):
-                    ours = await self._headers_for(url)
-                    async with self._http.stream("GET", url, headers=ours | headers) as response:
-                        REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                        if _origin(url) == self._origin:
-                            self._learn(response.headers)
-                        if response.next_request is None:
-                            patience.reschedule(None)  # from here each piece has its own time
-                            yield Download(response.status_code, response.headers, response.aiter_bytes())
-                            return
-                        url = response.next_request.url
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise PollFailedError(
-                "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
-            ) from None
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = await self._opened(url, headers)
+            try:
+                if response.next_request is None:
+                    yield Download(response.status_code, response.headers, response.aiter_bytes())
+                    return
+                url = response.next_request.url
+            except httpx.HTTPError as error:
+                REQUESTS.labels(self._provider, "unreachable").inc()
+                raise PollFailedError(
+                    "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
+                ) from None
+            finally:
+                await response.aclose()
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    async def _opened(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+        """The answer to a GET, its body still to come; at home one call at a time, until it answers."""
+        at_home = _origin(url) == self._origin
+        try:
+            async with self._one if at_home else nullcontext(), asyncio.timeout(self._deadline_seconds):
+                if at_home:
+                    self._allowed(str(url))
+                ours = await self._headers_for(url)
+                request = self._http.build_request("GET", url, headers=ours | dict(headers))
+                response = await self._http.send(request, stream=True)
+        except (httpx.HTTPError, TimeoutError) as error:
+            REQUESTS.labels(self._provider, "unreachable").inc()
+            raise PollFailedError(
+                "unreachable",
+                f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
+            ) from None
+        REQUESTS.labels(self._provider, str(response.status_code)).inc()
+        if at_home:
+            self._learn(response.headers)
+        return response
 
     def _allowed(self, address: str) -> httpx.URL:
         decision = budgets.decide(self.budget, now=datetime.now(UTC), reserve_percent=self._reserve_percent)
@@ -225,7 +243,7 @@ class Calls:
                     method, url, headers=ours | (dict(headers) if ours else {}), **content
                 ) as response:
                     REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                    if response.next_request is None or method != "GET":
+                    if response.next_request is None or not self._may_follow(method, response):
                         return Answer(
                             status=response.status_code,
                             headers={k.lower(): v for k, v in response.headers.items()},
@@ -236,6 +254,12 @@ class Calls:
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    def _may_follow(self, method: str, response: httpx.Response) -> bool:
+        """A change is asked for again only where that is meant (307, 308: a renamed repository), and at home."""
+        if method == "GET" or response.next_request is None:
+            return True
+        return response.status_code in (307, 308) and _origin(response.next_request.url) == self._origin
 
     @staticmethod
     async def _read(response: httpx.Response) -> bytes:
