@@ -12,10 +12,12 @@ from buildlight_contracts.states import State
 
 BUILD_MATERIAL = {
     "github": ("raw_status", "raw_conclusion", "started_at"),
+    "gitlab": ("raw_status", "finished_at"),
 }
 """By provider, the fields a poll and a webhook of one state of one build see alike.
 
 GitHub gives runs no end time; the nearest, `updated_at`, moves again when logs expire, so it is not material.
+GitLab's hooks give pipelines no start; its listings give neither start nor end, and make no facts.
 """
 BUILD_MATERIAL_ELSEWHERE = ("raw_status", "raw_conclusion", "started_at", "finished_at")
 JOB_MATERIAL = ("raw_status", "raw_conclusion", "started_at", "finished_at")
