@@ -259,12 +259,14 @@ def _merge_request(body: Mapping[str, Any], instance: str) -> PullRequestObserve
     shown_at = updated or created
     if shown_at is None:
         raise BadRowError("it has no readable time")
+    project_id = part(body, "project").get("id") or attributes.get("target_project_id")
     draft = attributes.get("draft", attributes.get("work_in_progress"))
     state = raw(attributes.get("state"))
     return PullRequestObservedV1(
         provider=PROVIDER,
         instance=instance,
-        repository_id=an_id(part(body, "project"), "id", "project.id"),
+        # Older GitLabs leave out the project's id; the merge request is in its target.
+        repository_id=an_id({"id": project_id}, "id", "project.id"),
         repository=_path(body),
         number=int(an_id(attributes, "iid")),
         title=text(attributes.get("title")),
