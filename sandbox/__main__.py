@@ -39,6 +39,10 @@ def arguments() -> argparse.Namespace:
         "--recorded", type=Path, metavar="DIR", help="serve recorded rows from DevLake's raw tables"
     )
     parser.add_argument("--github-limit", type=int, default=5000, help="requests an hour that GitHub allows")
+    parser.add_argument(
+        "--gitlab-projects", type=int, help="how many with CI (default: 2, or none with --repositories)"
+    )
+    parser.add_argument("--gitlab-limit", type=int, default=2000, help="requests a minute that GitLab allows")
     parser.add_argument("--json", action="store_true", help="nothing on stderr when ready")
     return parser.parse_args()
 
@@ -82,6 +86,7 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         "github_repos": list(company.repositories),
         "gitlab": f"{root}/gitlab",
         "gitlab_token": gitlab.TOKEN,
+        "gitlab_projects": list(company.projects),
         "slack": f"{root}/slack{slack.PATH}",
         "smtp_host": options.host,
         "smtp_port": mail_server.sockets[0].getsockname()[1],
@@ -115,6 +120,8 @@ def main() -> int:
             repositories=options.repositories,
             recorded=options.recorded,
             github_limit=options.github_limit,
+            gitlab_projects=options.gitlab_projects,
+            gitlab_limit=options.gitlab_limit,
         )
         asyncio.run(serve(company, options))
     except (OSError, ValueError) as error:

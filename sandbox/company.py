@@ -15,7 +15,11 @@ from sandbox.control_plane import ControlPlane
 from sandbox.faults import Faults
 from sandbox.gate import Gate
 from sandbox.github import GitHub
-from sandbox.gitlab import GitLab
+from sandbox.gitlab import RATE_LIMIT, GitLab
+from sandbox.gitlab_ci import CI
+from sandbox.gitlab_control import GitLabControl
+from sandbox.gitlab_story import LivingPipelines
+from sandbox.gitlab_story import living as living_projects
 from sandbox.history import History
 from sandbox.ledger import Ledger
 from sandbox.mail import Mailbox
@@ -25,6 +29,7 @@ from sandbox.slack import Slack
 from sandbox.story import Story
 
 REPOSITORIES = len(catalogue.NAMED)
+GITLAB_PROJECTS = 2
 IDS_BEGIN = 1_577_836_800
 """2020-01-01: run ids count from here, so that a sandbox started again does not give old ids to new runs."""
 
@@ -37,6 +42,8 @@ class Company:
     mailbox: Mailbox
     repositories: tuple[str, ...]
     """GitHub's, by full name."""
+    projects: tuple[str, ...] = ()
+    """GitLab's with CI, by full path."""
 
 
 def build(
@@ -47,9 +54,13 @@ def build(
     repositories: int | None = None,
     recorded: Path | None = None,
     github_limit: int = 5000,
+    gitlab_projects: int | None = None,
+    gitlab_limit: int = RATE_LIMIT,
     start: float | None = None,
 ) -> Company:
     """Compose the sandbox.  `repositories` None means the usual few, or none beside recorded rows.
+
+    `gitlab_projects` None means the usual few where `repositories` does, else none.
 
     Raises:
         FileNotFoundError: `recorded` holds no rows.
@@ -72,16 +83,23 @@ def build(
         shelves.append(Recorded(recorded))
     faults, ledger = Faults(), Ledger()
     github = GitHub(shelves, limit=github_limit)
+    usual = GITLAB_PROJECTS if repositories is None and not recorded else 0
+    projects = living_projects(usual if gitlab_projects is None else gitlab_projects, start)
+    pipelines = LivingPipelines(
+        seed, projects, first_id=(int(start) - IDS_BEGIN) // 10 * 10 + 1, stamp=clock.real
+    )
+    ci = CI(pipelines, clock, ledger, [project for _, project in projects])
+    gitlab = GitLab(ledger, ci, limit=gitlab_limit)
     control = Control(clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger)
     app = Starlette(
         routes=[
             Mount("/github", routes=github.routes()),
-            Mount("/gitlab", routes=GitLab(ledger).routes()),
+            Mount("/gitlab", routes=gitlab.routes()),
             Mount("/slack", routes=Slack(ledger).routes()),
             Mount("/control-plane", routes=ControlPlane(ledger).routes()),
-            Mount("/_sandbox", routes=control.routes()),
+            Mount("/_sandbox", routes=[*control.routes(), *GitLabControl(gitlab, ci).routes()]),
         ],
         middleware=[Middleware(Gate, faults=faults, ledger=ledger)],
     )
     names = tuple(name for shelf in shelves for name, _ in shelf.repositories())
-    return Company(app, Mailbox(ledger, faults), names)
+    return Company(app, Mailbox(ledger, faults), names, tuple(project.full_path for _, project in projects))

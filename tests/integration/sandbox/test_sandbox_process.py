@@ -19,6 +19,7 @@ def test_the_ready_line_has_all_addresses(sandbox: Running) -> None:
         "github_token",
         "gitlab",
         "gitlab_token",
+        "gitlab_projects",
         "slack",
         "smtp_host",
         "smtp_port",
