@@ -127,7 +127,7 @@ class Visit:
             sketches |= {build.build.run_id for build in page.builds if page.sketched}
             address = page.following
         self._listed |= builds.keys()
-        in_order = sorted(builds.values(), key=lambda b: b.created_at or b.updated_at)
+        in_order = sorted(builds.values(), key=_age)
         left = await self._take_sketched([b for b in in_order if b.build.run_id in sketches])
         left |= await self._take_all([b for b in in_order if b.build.run_id not in sketches])
         for at, page in pages.items():
@@ -361,6 +361,11 @@ class Visit:
     def _check_time(self) -> None:
         if self._time_is_up():
             raise _OutOfTimeError
+
+
+def _age(build: BuildObservedV1) -> tuple[datetime, int, str]:
+    """Oldest first; of those of one second, by their numbers."""
+    return build.created_at or build.updated_at, len(build.build.run_id), build.build.run_id
 
 
 def _placeholder(sketch: BuildObservedV1, now: datetime) -> Known:
