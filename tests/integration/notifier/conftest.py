@@ -3,12 +3,8 @@
 import asyncio
 import contextlib
 import functools
-import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +15,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aio_pika
 import asyncpg
-import httpx
 import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -34,68 +29,22 @@ from chassis.service import Service
 from services.notifier.queues import QUEUES
 from services.notifier.service import build
 from services.notifier.settings import NotifierSettings
+from tests.sandbox_stage import Sandbox, fresh, started
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RUNGS = ("100ms", "200ms", "300ms", "400ms")
 
 
-@dataclass
-class Sandbox:
-    """The pretend company's process: where its sinks are, its faults, and what it took."""
-
-    addresses: dict[str, Any]
-    http: httpx.AsyncClient
-
-    async def control(self, method: str, path: str, **options: Any) -> Any:
-        response = await self.http.request(method, f"{self.addresses['control']}{path}", **options)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
-    async def fault(self, **fault: Any) -> None:
-        await self.control("POST", "/faults", json=fault)
-
-    async def effects(self, target: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.control("GET", "/effects", params={"target": target}))[
-            "effects"
-        ]
-        return found
-
-    async def answers(self, target: str) -> dict[str, int]:
-        """How often the sink answered with which status."""
-        counts: dict[str, int] = (await self.control("GET", "/requests", params={"target": target}))[
-            "by_status"
-        ]
-        return counts
-
-
 @pytest.fixture(scope="session")
 def sandbox_addresses() -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "sandbox", "--json", "--repositories", "1", "--speed", "0"]
-    process = subprocess.Popen(
-        command,
-        cwd=CHECKOUT,
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, f"the sandbox ended with {process.wait()} before it was ready"
-    yield json.loads(line)
-    process.send_signal(signal.SIGTERM)
-    process.wait(10)
-    process.stdout.close()
+    with started() as addresses:
+        yield addresses
 
 
 @pytest_asyncio.fixture
 async def sandbox(sandbox_addresses: dict[str, Any]) -> AsyncIterator[Sandbox]:
-    """The sandbox with no faults, and with nothing counted yet."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        sandbox = Sandbox(sandbox_addresses, client)
-        for what in ("/faults", "/effects", "/requests"):
-            await sandbox.control("DELETE", what)
+    async with fresh(Sandbox, sandbox_addresses) as sandbox:
         yield sandbox
-        await sandbox.control("DELETE", "/faults")
 
 
 class Door:
