@@ -17,6 +17,7 @@ from buildlight_contracts.test_results import Outcome
 from services.poller.provider import (
     Document,
     Done,
+    Found,
     LogGoneError,
     MustWaitError,
     PollFailedError,
@@ -182,7 +183,8 @@ async def test_a_child_seen_alone_finds_its_parent(watch: Watch) -> None:
     parent = watch.make(status="running")
     child = watch.make(status="running", parent=parent)
     got = await watch.provider.build(watch.target, str(child))
-    assert got.build.parent == ref(parent)  # type: ignore[union-attr]
+    assert isinstance(got, Found)
+    assert got.build.parent == ref(parent)
 
 
 async def test_merge_requests_tags_and_schedules(watch: Watch) -> None:
@@ -464,7 +466,7 @@ def a_check(run: int, sha: str, **more: object) -> PublishCheckV1:
         conclusion="failure",
         title="Two tests are flaky",
         summary="",
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 
