@@ -1,21 +1,28 @@
 """The poller put together."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
+from fastapi import APIRouter
 
 from chassis.broker import Broker
-from chassis.database import make_pool, require_version
+from chassis.database import Pool, make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
+from services.poller import http, webhooks
+from services.poller.deliveries import Deliveries
 from services.poller.handlers import Pace, Polls
-from services.poller.provider import Provider, Providers
+from services.poller.provider import Provider, Providers, Target
 from services.poller.providers.github.client import GitHub
 from services.poller.queues import POLL
 from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
 from services.poller.store import Store
+
+MAPPINGS: Mapping[str, webhooks.FactsOf] = {}
+"""By provider, what its webhooks mean: `facts_of` of each `providers/<provider>/webhook.py`."""
 
 log = structlog.get_logger()
 
@@ -32,8 +39,8 @@ class PollerService(Service):
             await provider.close()
 
 
-def build(settings: PollerSettings) -> PollerService:
-    """Nothing connects before the service starts."""
+def build(settings: PollerSettings, mappings: Mapping[str, webhooks.FactsOf] = MAPPINGS) -> PollerService:
+    """Nothing connects before the service starts. `mappings`: what each provider's webhooks mean."""
     pool = make_pool(
         settings.database_url.get_secret_value(),
         application="poller",
@@ -81,5 +88,31 @@ def build(settings: PollerSettings) -> PollerService:
         broker,
         prepare=prepare,
         tasks=[scheduler.run, outbox.run],
+        routers=[_routes(settings, mappings, targets, pool, broker)],
+        body_limits={"/webhooks/": settings.webhook_max_bytes},
         providers=providers,
+    )
+
+
+def _routes(
+    settings: PollerSettings,
+    mappings: Mapping[str, webhooks.FactsOf],
+    targets: Iterable[Target],
+    pool: Pool,
+    broker: Broker,
+) -> APIRouter:
+    instances = {"github": settings.instance_of_github}
+    known = {name: (instances[name], facts_of) for name, facts_of in mappings.items() if name in instances}
+    reception = http.Reception(
+        broker,
+        Deliveries(pool),
+        webhooks.watched(targets),
+        largest_bytes=settings.webhook_max_bytes,
+    )
+    return http.router(
+        webhooks.doors(settings, known),
+        reception,
+        pool,
+        instances=instances,
+        open_paths=settings.open_paths,
     )
