@@ -47,7 +47,9 @@ def by_github(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def by_gitlab(body: bytes, *, at: datetime = NOW, number: str = "msg_1", key: bytes = b"k" * 32) -> dict[str, str]:
+def by_gitlab(
+    body: bytes, *, at: datetime = NOW, number: str = "msg_1", key: bytes = b"k" * 32
+) -> dict[str, str]:
     seconds = str(int(at.timestamp()))
     signed = hmac.new(key, f"{number}.{seconds}.".encode() + body, hashlib.sha256).digest()
     return {
@@ -202,9 +204,19 @@ def test_bodies_that_are_read(content_type: str, body: bytes) -> None:
         ("application/json", "", b"", "the body of 0 bytes is not JSON"),
         ("application/json", "", b"[1]", "the body is JSON, but no object"),
         ("application/json", "", b'{"a":' * 100_000, "the body is nested too deep"),
-        ("application/json", "", b'{"a": 1, "b": {"c": 1, "c": 2}}', "the body of 31 bytes is not JSON: 'c' stands"),
+        (
+            "application/json",
+            "",
+            b'{"a": 1, "b": {"c": 1, "c": 2}}',
+            "the body of 31 bytes is not JSON: 'c' stands",
+        ),
         ("application/json", "", b'{"a": NaN}', "the body of 10 bytes is not JSON: NaN is no JSON number"),
-        ("application/json", "", b'{"a": ' + b"9" * 5000 + b"}", "the body of 5,007 bytes is not JSON: Exceeds"),
+        (
+            "application/json",
+            "",
+            b'{"a": ' + b"9" * 5000 + b"}",
+            "the body of 5,007 bytes is not JSON: Exceeds",
+        ),
         ("application/x-www-form-urlencoded", "", b"payload=%7B", "the body of 1 bytes is not JSON"),
         ("application/x-www-form-urlencoded", "", b"other=1", "the form has no field payload"),
         ("application/x-www-form-urlencoded", "", b"payload=1&payload=2", "the form has no field payload"),
@@ -297,7 +309,9 @@ def test_secrets_are_one_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.get_secret_value() for s in settings.github_webhook_secrets] == ["one, and two", "three"]
     assert "three" not in repr(settings)
     body = json.dumps({}).encode()
-    made = {door.provider: door for door in doors(settings, {"jenkins": ("j", nothing), "github": ("g", nothing)})}
+    made = {
+        door.provider: door for door in doors(settings, {"jenkins": ("j", nothing), "github": ("g", nothing)})
+    }
     assert set(made) == {"github", "jenkins"}
     assert kind(made["jenkins"].check(letter(body))) == "genuine"
     assert kind(made["github"].check(letter(body))) == "unsigned"
@@ -330,4 +344,6 @@ def test_a_door_is_open_only_with_a_mapping() -> None:
     settings = WebhookSettings.load(database_url="x", amqp_url="x")
     assert doors(settings, {}) == ()
     made: tuple[Door, ...] = doors(settings, {"gitlab": ("gitlab.com", nothing)})
-    assert [(door.provider, door.instance, door.takes_forms) for door in made] == [("gitlab", "gitlab.com", False)]
+    assert [(door.provider, door.instance, door.takes_forms) for door in made] == [
+        ("gitlab", "gitlab.com", False)
+    ]
