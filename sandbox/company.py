@@ -15,6 +15,7 @@ from sandbox.control_plane import ControlPlane
 from sandbox.faults import Faults
 from sandbox.gate import Gate
 from sandbox.github import GitHub
+from sandbox.github_hooks import GitHubHooks
 from sandbox.gitlab import GitLab
 from sandbox.history import History
 from sandbox.ledger import Ledger
@@ -23,6 +24,7 @@ from sandbox.scripted import Scripted
 from sandbox.shelves import Living, Recorded, Shelf
 from sandbox.slack import Slack
 from sandbox.story import Story
+from sandbox.webhooks import Hooks
 
 REPOSITORIES = len(catalogue.NAMED)
 IDS_BEGIN = 1_577_836_800
@@ -35,6 +37,7 @@ class Company:
 
     app: Starlette
     mailbox: Mailbox
+    hooks: Hooks
     repositories: tuple[str, ...]
     """GitHub's, by full name."""
 
@@ -72,7 +75,11 @@ def build(
         shelves.append(Recorded(recorded))
     faults, ledger = Faults(), Ledger()
     github = GitHub(shelves, limit=github_limit)
-    control = Control(clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger)
+    # Recorded rows never change, so that there is nothing to tell of them.
+    hooks = Hooks(seed, {"github": GitHubHooks((living, scripted))})
+    control = Control(
+        clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger, hooks=hooks
+    )
     app = Starlette(
         routes=[
             Mount("/github", routes=github.routes()),
@@ -84,4 +91,4 @@ def build(
         middleware=[Middleware(Gate, faults=faults, ledger=ledger)],
     )
     names = tuple(name for shelf in shelves for name, _ in shelf.repositories())
-    return Company(app, Mailbox(ledger, faults), names)
+    return Company(app, Mailbox(ledger, faults), hooks, names)
