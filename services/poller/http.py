@@ -1,7 +1,7 @@
 """The poller's HTTP side: the providers' webhooks, and the older systems' paths for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -46,7 +46,8 @@ WEBHOOKS = Counter(
     ["provider", "outcome"],
 )
 
-Watched = Callable[[str, str, str], Target | None]
+Watched = Callable[[str, str, str], Awaitable[Target | None]]
+"""Finds, by provider, instance and name, what is polled."""
 
 log = structlog.get_logger()
 
@@ -124,15 +125,16 @@ class Reception:
         with self._hands.load() as take:
             body = _json(request, await self._read(request, take))
             try:
-                seen = self._without_doubles(provider, instance, read(body))
+                seen = read(body)
             except (older.BadOlderError, BadMessage) as error:
                 raise HttpError(422, str(error), kind="ValidationError") from None
             async with _in_time():
+                seen = await self._without_doubles(provider, instance, seen)
                 return await self.publish(provider, instance, seen)
 
-    def _without_doubles(self, provider: str, instance: str, seen: Seen) -> Seen:
+    async def _without_doubles(self, provider: str, instance: str, seen: Seen) -> Seen:
         """Of a run that is polled, what was posted without its ids would be a second build: it is only looked at."""
-        polled = tuple(pair for pair in seen.refresh if self._watched(provider, instance, pair[0]))
+        polled = tuple([p for p in seen.refresh if await self._watched(provider, instance, p[0])])
         posted = all(
             isinstance(fact, BuildObservedV1) and fact.build.instance == older_bodies.INSTANCE
             for fact in seen.facts
@@ -192,7 +194,7 @@ class Reception:
             notes += [note for note in told if note is not None]
         refreshes = 0
         for name, run_id in dict.fromkeys(seen.refresh):
-            target = self._watched(provider, instance, name)
+            target = await self._watched(provider, instance, name)
             if target is None:
                 notes.append(f"{name} is not polled: what was told is kept, nothing is fetched")
             else:

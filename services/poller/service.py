@@ -1,6 +1,6 @@
 """The poller put together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -97,18 +97,17 @@ def build(settings: PollerSettings, mappings: Mapping[str, webhooks.FactsOf] = M
 def _routes(
     settings: PollerSettings,
     mappings: Mapping[str, webhooks.FactsOf],
-    targets: Iterable[Target],
+    targets: Collection[Target],
     pool: Pool,
     broker: Broker,
 ) -> APIRouter:
     instances = {"github": settings.instance_of_github}
     known = {name: (instances[name], facts_of) for name, facts_of in mappings.items() if name in instances}
-    reception = http.Reception(
-        broker,
-        Deliveries(pool),
-        webhooks.watched(targets),
-        largest_bytes=settings.webhook_max_bytes,
-    )
+
+    async def watched(provider: str, instance: str, name: str) -> Target | None:
+        return webhooks.among(targets, Target(provider, instance, name))
+
+    reception = http.Reception(broker, Deliveries(pool), watched, largest_bytes=settings.webhook_max_bytes)
     return http.router(
         webhooks.doors(settings, known),
         reception,

@@ -312,14 +312,18 @@ def _short(letter: Letter, header: str) -> str:
 # -- which build it is about
 
 
-def watched(targets: Iterable[Target]) -> Callable[[str, str, str], Target | None]:
-    """Finds what is polled by provider, instance and name; upper and lower case are one but for Jenkins."""
-    known = {(t.provider, t.instance, _folded(t.provider, t.name)): t for t in targets}
-    return lambda provider, instance, name: known.get((provider, instance, _folded(provider, name)))
+def among(targets: Iterable[Target], wanted: Target) -> Target | None:
+    """The one of `targets` that is meant; upper and lower case are one, but not to Jenkins."""
+    for target in targets:
+        if (target.provider, target.instance) == (wanted.provider, wanted.instance) and _folded(
+            target
+        ) == _folded(wanted):
+            return target
+    return None
 
 
-def _folded(provider: str, name: str) -> str:
-    return name if provider == "jenkins" else name.casefold()
+def _folded(target: Target) -> str:
+    return target.name if target.provider == "jenkins" else target.name.casefold()
 
 
 # -- put together

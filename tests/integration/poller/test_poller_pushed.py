@@ -10,7 +10,7 @@ import pytest_asyncio
 from buildlight_contracts.builds import BuildObservedV1
 from buildlight_contracts.older import INSTANCE
 from buildlight_contracts.states import State
-from chassis.database import open_pool
+from chassis.database import make_pool
 from chassis.topology import declare
 from services.ingest.queues import QUEUES
 from tests.integration.ingest.conftest import running
@@ -59,7 +59,7 @@ async def test_polls_and_unruly_webhooks_make_one_event_of_one_fact(
         running(amqp_url, database_url),
         open_door(database_url, amqp_url, **settings) as door,
         start_poller(bare, ["acme/one"]) as poller,
-        await open_pool(database_url, application="test") as pool,
+        make_pool(database_url, application="test") as pool,
     ):
         bare.control(
             "POST",

@@ -16,7 +16,7 @@ from buildlight_contracts.builds import BuildObservedV1
 from buildlight_contracts.commands import RefreshBuildV1
 from buildlight_contracts.routing import COMMANDS
 from chassis.broker import Broker
-from chassis.database import open_pool
+from chassis.database import make_pool
 from chassis.outbox import Outbox
 from chassis.topology import Binding, Queue, declare
 from services.ingest.queues import APPEND
@@ -89,7 +89,7 @@ async def test_a_delivery_counts_once(door: Address, intake: Intake, database_ur
     assert [answer.json()["ignored"] for answer in answers] == ["this delivery was taken before"] * 2
     await intake.settle()
     assert sorted(fact.raw_status or "" for fact in intake.facts(BuildObservedV1)) == ["completed", "queued"]
-    async with await open_pool(database_url, application="test") as pool:
+    async with make_pool(database_url, application="test") as pool:
         await pool.execute(
             "UPDATE poller.deliveries SET received_at = now() - interval '8 days' "
             "WHERE key IN (SELECT key FROM poller.deliveries LIMIT 1)"

@@ -26,12 +26,12 @@ from services.poller.webhooks import (
     Letter,
     Refused,
     SharedToken,
+    among,
     body_of,
     doors,
     event_of,
     key_of,
     or_unsigned,
-    watched,
 )
 
 NOW = datetime(2026, 3, 2, 9, 5, tzinfo=UTC)
@@ -291,11 +291,10 @@ def test_ids_and_events_of_any_length_are_not_read() -> None:
 def test_what_is_polled_is_found_by_name() -> None:
     """Upper and lower case are one on GitHub and GitLab, and two on Jenkins."""
     shop, job = Target("github", "api.github.com", "Acme/Shop"), Target("jenkins", "ci", "Shop")
-    find = watched([shop, job])
-    assert find("github", "api.github.com", "acme/shop") == shop
-    assert find("github", "ghe.example", "acme/shop") is None
-    assert find("jenkins", "ci", "Shop") == job
-    assert find("jenkins", "ci", "shop") is None
+    assert among([shop, job], Target("github", "api.github.com", "acme/shop")) == shop
+    assert among([shop, job], Target("github", "ghe.example", "acme/shop")) is None
+    assert among([shop, job], Target("jenkins", "ci", "Shop")) == job
+    assert among([shop, job], Target("jenkins", "ci", "shop")) is None
 
 
 # -- settings
