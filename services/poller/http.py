@@ -1,7 +1,7 @@
 """The poller's HTTP side: the providers' webhooks, and the older systems' paths for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -28,8 +28,8 @@ from services.poller.deliveries import Deliveries
 from services.poller.metrics import FACTS
 from services.poller.provider import Target
 from services.poller.seen import Seen
-from services.poller.webhook_settings import OLDER_PATHS
-from services.poller.webhooks import BadBodyError, Door, Letter
+from services.poller.webhook_settings import OLDER_PATHS, WebhookSettings
+from services.poller.webhooks import BadBodyError, Door, FactsOf, Letter
 
 READ_SECONDS = 10.0
 """How long a body may take to arrive."""
@@ -107,6 +107,8 @@ class Reception:
             HttpError: what is wrong with it. Outage: it was not taken, or not surely, and may come again.
         """
         try:
+            # What is not even signed is not worth reading.
+            _refuse(door.check(Letter(request.headers, b"", datetime.now(UTC), token)), only="unsigned")
             with self._hands.load() as take:
                 body = await self._read(request, take)
                 letter = Letter(request.headers, body, datetime.now(UTC), token)
@@ -162,10 +164,7 @@ class Reception:
         return b"".join(pieces)
 
     async def _take(self, door: Door, letter: Letter) -> tuple[Answer, str]:
-        verdict = door.check(letter)
-        if isinstance(verdict, webhooks.Refused):
-            status = 401 if verdict.kind == "unsigned" else 403
-            raise HttpError(status, verdict.reason, kind=verdict.kind.title())
+        _refuse(door.check(letter))
         try:
             event, key = webhooks.event_of(door, letter), webhooks.key_of(door, letter)
         except BadBodyError as error:
@@ -247,6 +246,12 @@ def _json(told: Request | Letter, body: bytes, *, takes_forms: bool = False) -> 
         raise HttpError(400, str(error), kind="Malformed") from None
 
 
+def _refuse(verdict: webhooks.Genuine | webhooks.Refused, *, only: str | None = None) -> None:
+    if isinstance(verdict, webhooks.Refused) and only in (None, verdict.kind):
+        status = 401 if verdict.kind == "unsigned" else 403
+        raise HttpError(status, verdict.reason, kind=verdict.kind.title())
+
+
 def _too_large(largest: int) -> HttpError:
     return HttpError(
         413, f"a webhook may have {largest:,} bytes; the poll will see the build", kind="TooLarge"
@@ -264,17 +269,19 @@ async def _in_time() -> AsyncIterator[None]:
 
 
 def router(
-    doors: Sequence[Door],
-    reception: Reception,
-    pool: Pool,
-    *,
+    settings: WebhookSettings,
     instances: Mapping[str, str],
-    open_paths: Sequence[str] = (),
+    facts_of: Mapping[str, FactsOf],
+    watched: Watched,
+    pool: Pool,
+    broker: Broker,
 ) -> APIRouter:
-    """`POST /webhooks/<provider>` for each door, and the older systems' `/api/webhook/*`.
+    """`POST /webhooks/<provider>`, and the older systems' `/api/webhook/*`.
 
-    `instances` has the name of the installation of each provider; `open_paths` take what comes without a key.
+    By provider: `instances` has the name of its installation, `facts_of` what its webhooks mean; one without
+    has no address.
     """
+    reception = Reception(broker, Deliveries(pool), watched, largest_bytes=settings.webhook_max_bytes)
     routes = APIRouter(tags=["webhooks"])
 
     def add(door: Door) -> None:
@@ -287,34 +294,43 @@ def router(
             methods=["POST"],
             status_code=202,
             name=f"{door.provider}_webhook",
+            openapi_extra=_body({"type": "object"}),
             summary=f"A webhook of {door.provider}",
             description="202 once RabbitMQ has what it told; sending it again is harmless. "
             "503 with Retry-After while a server of ours is away.",
         )
 
-    for door in doors:
+    for door in webhooks.doors(settings, instances, facts_of):
         add(door)
 
     def key(path: str) -> list[Any]:
-        return [] if path in open_paths else [Depends(requires("write", pool))]
+        return [] if path in settings.open_paths else [Depends(requires("write", pool))]
 
     github, jenkins = OLDER_PATHS
+    posted = _body(older_bodies.OlderBuild.model_json_schema())
 
-    @routes.post(github, status_code=202, dependencies=key(github), tags=["older paths"])
+    @routes.post(
+        github, status_code=202, dependencies=key(github), tags=["older paths"], openapi_extra=posted
+    )
     async def older_github(request: Request) -> Answer:
         """A run of GitHub Actions as older systems post it: see docs/webhooks.md."""
-        instance = instances.get("github", "github")
+        instance = instances["github"]
 
         def read(body: dict[str, Any]) -> Seen:
             return older.github(body, instance=instance)
 
         return await reception.receive_older(request, "github", instance, read)
 
-    @routes.post(jenkins, status_code=202, dependencies=key(jenkins), tags=["older paths"])
+    @routes.post(
+        jenkins, status_code=202, dependencies=key(jenkins), tags=["older paths"], openapi_extra=posted
+    )
     async def older_jenkins(request: Request) -> Answer:
         """A build of Jenkins's as older systems post it: see docs/webhooks.md."""
-        return await reception.receive_older(
-            request, "jenkins", instances.get("jenkins", "jenkins"), older.jenkins
-        )
+        return await reception.receive_older(request, "jenkins", older_bodies.INSTANCE, older.jenkins)
 
     return routes
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    """For OpenAPI: the routes read their bodies themselves."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

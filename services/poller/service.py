@@ -1,18 +1,16 @@
 """The poller put together."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
-from fastapi import APIRouter
 
 from chassis.broker import Broker
-from chassis.database import Pool, make_pool, require_version
+from chassis.database import make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
 from services.poller import http, webhooks
-from services.poller.deliveries import Deliveries
 from services.poller.handlers import Pace, Polls
 from services.poller.provider import Provider, Providers, Target
 from services.poller.providers.github.client import GitHub
@@ -21,8 +19,8 @@ from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
 from services.poller.store import Store
 
-MAPPINGS: Mapping[str, webhooks.FactsOf] = {}
-"""By provider, what its webhooks mean: `facts_of` of each `providers/<provider>/webhook.py`."""
+FACTS_OF: Mapping[str, webhooks.FactsOf] = {}
+"""By provider, what its webhooks mean."""
 
 log = structlog.get_logger()
 
@@ -39,8 +37,8 @@ class PollerService(Service):
             await provider.close()
 
 
-def build(settings: PollerSettings, mappings: Mapping[str, webhooks.FactsOf] = MAPPINGS) -> PollerService:
-    """Nothing connects before the service starts. `mappings`: what each provider's webhooks mean."""
+def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = FACTS_OF) -> PollerService:
+    """Nothing connects before the service starts. `facts_of`: by provider, what its webhooks mean."""
     pool = make_pool(
         settings.database_url.get_secret_value(),
         application="poller",
@@ -82,36 +80,18 @@ def build(settings: PollerSettings, mappings: Mapping[str, webhooks.FactsOf] = M
             why = "GITHUB_REPOS is not set" if settings.github_enabled else "ENABLE_GH is false"
             log.warning("nothing to poll", reason=why)
 
+    instances = {"github": settings.instance_of_github}
+
+    async def watched(provider: str, instance: str, name: str) -> Target | None:
+        return webhooks.among(targets, Target(provider, instance, name))
+
     return PollerService(
         "poller",
         pool,
         broker,
         prepare=prepare,
         tasks=[scheduler.run, outbox.run],
-        routers=[_routes(settings, mappings, targets, pool, broker)],
+        routers=[http.router(settings, instances, facts_of, watched, pool, broker)],
         body_limits={"/webhooks/": settings.webhook_max_bytes},
         providers=providers,
-    )
-
-
-def _routes(
-    settings: PollerSettings,
-    mappings: Mapping[str, webhooks.FactsOf],
-    targets: Collection[Target],
-    pool: Pool,
-    broker: Broker,
-) -> APIRouter:
-    instances = {"github": settings.instance_of_github}
-    known = {name: (instances[name], facts_of) for name, facts_of in mappings.items() if name in instances}
-
-    async def watched(provider: str, instance: str, name: str) -> Target | None:
-        return webhooks.among(targets, Target(provider, instance, name))
-
-    reception = http.Reception(broker, Deliveries(pool), watched, largest_bytes=settings.webhook_max_bytes)
-    return http.router(
-        webhooks.doors(settings, known),
-        reception,
-        pool,
-        instances=instances,
-        open_paths=settings.open_paths,
     )

@@ -329,17 +329,18 @@ def _folded(target: Target) -> str:
 # -- put together
 
 
-def doors(settings: WebhookSettings, mappings: Mapping[str, tuple[str, FactsOf]]) -> tuple[Door, ...]:
-    """The doors of the providers that have a mapping; `mappings` has each one's instance with it."""
+def doors(
+    settings: WebhookSettings, instances: Mapping[str, str], facts_of: Mapping[str, FactsOf]
+) -> tuple[Door, ...]:
+    """The doors of the providers whose webhooks have a meaning."""
 
     def opened(provider: str, check: Check, *, event: str | None, ids: tuple[str, ...]) -> Iterable[Door]:
-        if provider in mappings:
-            instance, facts_of = mappings[provider]
+        if provider in facts_of:
             lenient = provider in settings.webhooks_unsigned
             yield Door(
                 provider,
-                instance,
-                facts_of,
+                instances[provider],
+                facts_of[provider],
                 or_unsigned(check) if lenient else check,
                 event,
                 ids,

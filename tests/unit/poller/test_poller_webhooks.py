@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
+from chassis.http import HttpError
 from chassis.settings import BadSettings
+from services.poller.http import Hands
 from services.poller.provider import Target
 from services.poller.seen import Seen
 from services.poller.webhook_settings import WebhookSettings
 from services.poller.webhooks import (
     BadBodyError,
-    Door,
     Genuine,
     GitHubSignature,
     GitLabSignature,
@@ -254,9 +255,11 @@ def nothing(event: str, body: Any, *, instance: str) -> Seen:
     return Seen(ignored=f"{event} of {instance}")
 
 
+INSTANCES = {name: f"{name}.example" for name in ("github", "gitlab", "jenkins")}
 GITHUB, GITLAB, JENKINS = doors(
     WebhookSettings.load(database_url="x", amqp_url="x", github_webhook_secrets=("s",)),
-    {name: (f"{name}.example", nothing) for name in ("github", "gitlab", "jenkins")},
+    INSTANCES,
+    dict.fromkeys(INSTANCES, nothing),
 )
 
 
@@ -309,7 +312,7 @@ def test_secrets_are_one_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "three" not in repr(settings)
     body = json.dumps({}).encode()
     made = {
-        door.provider: door for door in doors(settings, {"jenkins": ("j", nothing), "github": ("g", nothing)})
+        door.provider: door for door in doors(settings, INSTANCES, {"jenkins": nothing, "github": nothing})
     }
     assert set(made) == {"github", "jenkins"}
     assert kind(made["jenkins"].check(letter(body))) == "genuine"
@@ -341,8 +344,22 @@ def test_wrong_settings_stop_the_start(
 def test_a_door_is_open_only_with_a_mapping() -> None:
     """A provider whose webhooks nobody can read has no address."""
     settings = WebhookSettings.load(database_url="x", amqp_url="x")
-    assert doors(settings, {}) == ()
-    made: tuple[Door, ...] = doors(settings, {"gitlab": ("gitlab.com", nothing)})
-    assert [(door.provider, door.instance, door.takes_forms) for door in made] == [
-        ("gitlab", "gitlab.com", False)
-    ]
+    assert doors(settings, INSTANCES, {}) == ()
+    [door] = doors(settings, INSTANCES, {"gitlab": nothing})
+    assert (door.provider, door.instance, door.takes_forms) == ("gitlab", "gitlab.example", False)
+
+
+# -- how much at once
+
+
+def test_hands_are_full_at_some_point_and_empty_again() -> None:
+    """What would be too much at once is asked to come later; what was put down makes room."""
+    hands = Hands(100)
+    with hands.load() as take, pytest.raises(HttpError) as busy, hands.load() as other:
+        assert take(60) == 60
+        assert take(30) == 90
+        other(11)
+    assert busy.value.status_code == 503
+    assert busy.value.headers == {"Retry-After": "5"}
+    with hands.load() as take:
+        assert take(100) == 100
