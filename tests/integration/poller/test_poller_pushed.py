@@ -54,7 +54,11 @@ async def test_polls_and_unruly_webhooks_make_one_event_of_one_fact(
 ) -> None:
     """Each state of each run stands in the log once, though it was told by two ways, twice, late and in disorder."""
     await declare(amqp_url, QUEUES, ["5s"])
-    settings: dict[str, Any] = {"github_api_url": bare.github, "github_repositories": ("acme/one",)}
+    settings: dict[str, Any] = {
+        "github_api_url": bare.github,
+        "github_instance": None,
+        "github_repositories": ("acme/one",),
+    }
     async with (
         running(amqp_url, database_url),
         open_door(database_url, amqp_url, **settings) as door,

@@ -13,20 +13,26 @@ import pytest_asyncio
 
 from buildlight.servers import Postgres, RabbitMQ
 from buildlight_contracts.builds import BuildObservedV1
-from buildlight_contracts.commands import RefreshBuildV1
 from buildlight_contracts.routing import COMMANDS
 from chassis.broker import Broker
 from chassis.database import make_pool
 from chassis.outbox import Outbox
+from chassis.service import Service
 from chassis.topology import Binding, Queue, declare
 from services.ingest.queues import APPEND
+from services.poller.http import router
+from services.poller.provider import Target
 from services.poller.store import Store
+from services.poller.webhook_settings import WebhookSettings
 from tests.integration.poller.conftest import Intake
 from tests.integration.poller.webhook_door import (
+    REFRESH_KEYS,
+    SECRET,
     Address,
     Refreshes,
     facts_of,
     hearing_refreshes,
+    listening,
     open_door,
     run,
     signed,
@@ -243,12 +249,27 @@ async def test_a_refresh_nobody_takes_is_no_accepted_delivery(
     database_url: str, amqp_url: str, intake: Intake
 ) -> None:
     """503 and Retry-After, and the same delivery is taken once somebody does."""
-    async with open_door(database_url, amqp_url) as door:
-        answer = await door.deliver(run(), delivery="1")
-        assert answer.status_code == 503
-        assert answer.headers["retry-after"]
-        async with hearing_refreshes(amqp_url):
-            assert (await door.deliver(run(), delivery="1")).json()["refreshes"] == 1
+    pool = make_pool(database_url, application="test")
+    broker = Broker(amqp_url, service="test", rungs=("5s",))
+
+    async def watched(provider: str, instance: str, name: str) -> Target:
+        return Target(provider, instance, name)
+
+    settings = WebhookSettings.load(
+        database_url=database_url, amqp_url=amqp_url, github_webhook_secrets=(SECRET,)
+    )
+    routes = router(settings, {"github": "api.github.com"}, {"github": facts_of}, watched, pool, broker)
+    service = Service("test", pool, broker, prepare=broker.start, routers=[routes])
+    await broker.start()
+    try:
+        async with pool, listening(service) as door:
+            answer = await door.deliver(run(), delivery="1")
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
+            async with hearing_refreshes(amqp_url):
+                assert (await door.deliver(run(), delivery="1")).json()["refreshes"] == 1
+    finally:
+        await broker.stop()
 
 
 @pytest.mark.fault
@@ -260,7 +281,10 @@ async def test_with_the_broker_or_the_database_away(
 
     await migrate(own_postgres.url)
     looking = Queue(
-        "test.refresh", owner="test", purpose="refreshes", bindings=(Binding(COMMANDS, RefreshBuildV1.type),)
+        "test.refresh",
+        owner="test",
+        purpose="refreshes",
+        bindings=tuple(Binding(COMMANDS, key) for key in REFRESH_KEYS),
     )
     await declare(own_rabbitmq.url, (APPEND, looking), ("5s",))
     for queue in (APPEND, looking):

@@ -28,6 +28,8 @@ from services.poller.settings import PollerSettings
 from tests.integration.ingest.conftest import keep_key_table
 
 SECRET = "It's a Secret to Everybody"
+REFRESH_KEYS = (RefreshBuildV1.type, f"{RefreshBuildV1.type}.express")
+"""The routing keys of refreshes, the usual ones and those with priority."""
 REPOSITORY = {"id": 1296269, "full_name": "acme/shop"}
 
 
@@ -125,7 +127,8 @@ async def hearing_refreshes(amqp_url: str) -> AsyncIterator[Refreshes]:
     async with connection:
         channel = await connection.channel()
         queue = await channel.declare_queue("test.refresh", auto_delete=True)
-        await queue.bind(COMMANDS.name, RefreshBuildV1.type)
+        for key in REFRESH_KEYS:
+            await queue.bind(COMMANDS.name, key)
         heard = Refreshes()
         await queue.consume(heard.hear, no_ack=True)
         yield heard
@@ -141,6 +144,9 @@ async def open_door(database_url: str, amqp_url: str, **settings: Any) -> AsyncI
         "database_url": database_url,
         "amqp_url": amqp_url,
         "github_token": "sandbox-token",
+        # Nobody is there, and nobody is asked: what is looked for is what was pushed.
+        "github_api_url": "http://127.0.0.1:9",
+        "github_instance": "api.github.com",
         "github_repositories": ("Acme/Shop",),
         "github_webhook_secrets": (SECRET,),
         "interval_seconds": 86_400,
