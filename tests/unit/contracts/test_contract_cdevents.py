@@ -151,7 +151,8 @@ def test_a_case_is_a_report_of_its_suites_run(kind: str, told: Any, outcome: Out
     suite = fact_of(cdevent("testsuiterun.started", {}, subject="suite-1"))
     assert isinstance(suite, BuildObservedV1)
     assert suite.build == report.build
-    for missing in ({"testSuiteRun": {}}, {"outcome": "perhaps"}):
+    odd: tuple[dict[str, Any], ...] = ({"testSuiteRun": {}}, {"outcome": "perhaps"})
+    for missing in odd:
         with pytest.raises(UnmappedError):
             fact_of(cdevent("testcaserun.finished", content | missing))
 

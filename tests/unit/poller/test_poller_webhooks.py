@@ -50,7 +50,7 @@ def by_github(secret: str, body: bytes) -> str:
 
 def by_gitlab(
     body: bytes, *, at: datetime = NOW, number: str = "msg_1", key: bytes = b"k" * 32
-) -> dict[str, str]:
+) -> dict[str, Any]:
     seconds = str(int(at.timestamp()))
     signed = hmac.new(key, f"{number}.{seconds}.".encode() + body, hashlib.sha256).digest()
     return {
