@@ -82,6 +82,8 @@ class Page:
 
     `refused` says of each row that could not be read why not; `following` is the next page's address;
     `capped` means that the provider will not show all of the span, and a narrower one must be asked for.
+    `sketched`: the rows show that a build is there, and its status and last change, but not its attempt; each one
+    that changed is asked for by itself, and none is published as it stands.
     """
 
     builds: tuple[BuildObservedV1, ...]
@@ -89,6 +91,9 @@ class Page:
     etag: str | None = None
     following: str | None = None
     capped: bool = False
+    going: frozenset[str] = frozenset()
+    """Runs whose jobs may have changed though they look the same: the provider tells no time of a change."""
+    sketched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The poller put together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -9,13 +10,17 @@ from chassis.database import make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
+from services.poller import http, webhooks
 from services.poller.handlers import Pace, Polls
-from services.poller.provider import Provider, Providers
+from services.poller.provider import Provider, Providers, Target
 from services.poller.providers.github.client import GitHub
 from services.poller.queues import POLL
 from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
 from services.poller.store import Store
+
+FACTS_OF: Mapping[str, webhooks.FactsOf] = {}
+"""By provider, what its webhooks mean."""
 
 log = structlog.get_logger()
 
@@ -32,8 +37,8 @@ class PollerService(Service):
             await provider.close()
 
 
-def build(settings: PollerSettings) -> PollerService:
-    """Nothing connects before the service starts."""
+def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = FACTS_OF) -> PollerService:
+    """Nothing connects before the service starts. `facts_of`: by provider, what its webhooks mean."""
     pool = make_pool(
         settings.database_url.get_secret_value(),
         application="poller",
@@ -75,11 +80,18 @@ def build(settings: PollerSettings) -> PollerService:
             why = "GITHUB_REPOS is not set" if settings.github_enabled else "ENABLE_GH is false"
             log.warning("nothing to poll", reason=why)
 
+    instances = {"github": settings.instance_of_github}
+
+    async def watched(provider: str, instance: str, name: str) -> Target | None:
+        return webhooks.among(targets, Target(provider, instance, name))
+
     return PollerService(
         "poller",
         pool,
         broker,
         prepare=prepare,
         tasks=[scheduler.run, outbox.run],
+        routers=[http.router(settings, instances, facts_of, watched, pool, broker)],
+        body_limits={"/webhooks/": settings.webhook_max_bytes},
         providers=providers,
     )

@@ -15,8 +15,9 @@ from pydantic import (
     field_validator,
 )
 
-from chassis.settings import CommaSeparated, Settings
+from chassis.settings import CommaSeparated
 from services.poller.provider import Target
+from services.poller.webhook_settings import WebhookSettings
 
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -46,7 +47,7 @@ def _repositories(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(once.values())
 
 
-class PollerSettings(Settings):
+class PollerSettings(WebhookSettings):
     interval_seconds: float = Field(
         default=60,
         ge=0.1,

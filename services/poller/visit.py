@@ -77,6 +77,7 @@ class Visit:
         self._interval = interval
         self._time_is_up = time_is_up
         self._listed: set[str] = set()
+        self._going: set[str] = set()
         self._kept: Mapping[str, Page] = {}
         self._in_a_row = 0
         self.report = Report()
@@ -105,6 +106,7 @@ class Visit:
     async def _list(self, span: Span) -> None:
         """List one span, or its halves when it is too full; and take what it shows, oldest first."""
         builds: dict[str, BuildObservedV1] = {}
+        sketches: set[str] = set()
         pages: dict[str, Page] = {}
         address: str | None = self._provider.listing(self._target, span)
         while address is not None and address not in pages:
@@ -120,12 +122,16 @@ class Visit:
             if page.capped and address == self._provider.listing(self._target, span):
                 self.report.refused.append(f"more builds than are shown from {span.since.isoformat()}")
             self.report.refused += page.refused
+            self._going |= page.going
             # With a row that could not be read a page is not done with: it is read again, and told again.
             pages[address] = replace(page, etag=None) if page.refused else page
             builds |= {build.build.run_id: build for build in page.builds}
+            sketches |= {build.build.run_id for build in page.builds if page.sketched}
             address = page.following
         self._listed |= builds.keys()
-        left = await self._take_all(sorted(builds.values(), key=lambda b: b.created_at or b.updated_at))
+        in_order = sorted(builds.values(), key=_age)
+        left = await self._take_sketched([b for b in in_order if b.build.run_id in sketches])
+        left |= await self._take_all([b for b in in_order if b.build.run_id not in sketches])
         for at, page in pages.items():
             if any(build.build.run_id in left for build in page.builds):
                 pages[at] = replace(page, etag=None)
@@ -160,6 +166,38 @@ class Visit:
                     self._check_time()
         return left
 
+    async def _take_sketched(self, sketches: Sequence[BuildObservedV1]) -> set[str]:
+        """Ask for what changed in a listing that shows no attempts; returns the runs that were set aside."""
+        left: set[str] = set()
+        for start in range(0, len(sketches), _CHUNK):
+            chunk = sketches[start : start + _CHUNK]
+            known = await self._store.known(self._target, [b.build.run_id for b in chunk])
+            for sketch in chunk:
+                attempts = known.get(sketch.build.run_id, {})
+                before = attempts[max(attempts)] if attempts else None
+                if before is not None and before.version == version_of(sketch):
+                    continue
+                if before is not None and self._is_waiting(before):
+                    left.add(sketch.build.run_id)
+                    continue
+                if before is None:
+                    # Should it fail by itself there must be something to set aside.
+                    before = _placeholder(sketch, self._now)
+                    await self._store.keep(
+                        self._target, before, created_at=sketch.created_at or sketch.updated_at
+                    )
+                refused = len(self.report.refused)
+                try:
+                    # No ETag: what was last seen of it was not this.
+                    await self._look(replace(before, version=None))
+                    self._in_a_row = 0
+                except PollFailedError as failure:
+                    await self._bear(failure, before)
+                if len(self.report.refused) > refused:
+                    left.add(sketch.build.run_id)
+                self._check_time()
+        return left
+
     async def _announce(self, builds: Sequence[BuildObservedV1]) -> None:
         """Publish what is news in a listing, before asking for jobs: a first poll has hundreds, and people wait."""
         known = await self._store.known(self._target, [b.build.run_id for b in builds])
@@ -180,7 +218,8 @@ class Visit:
     ) -> bool:
         """Publish a run and its earlier attempts, as far as they are news. False when nothing was."""
         before = known.get(build.build.attempt)
-        if before is not None and before.version == version_of(build):
+        same = before is not None and before.version == version_of(build)
+        if same and build.build.run_id not in self._going:
             return False
         # The latest attempt last: remembering it says that the earlier ones are seen to.
         failed: PollFailedError | None = None
@@ -325,3 +364,20 @@ class Visit:
     def _check_time(self) -> None:
         if self._time_is_up():
             raise _OutOfTimeError
+
+
+def _age(build: BuildObservedV1) -> tuple[datetime, int, str]:
+    """Oldest first; of those of one second, by their numbers."""
+    return build.created_at or build.updated_at, len(build.build.run_id), build.build.run_id
+
+
+def _placeholder(sketch: BuildObservedV1, now: datetime) -> Known:
+    """A build of which nothing is known but that it is there: nothing of it has been published."""
+    return Known(
+        build_id=sketch.build.build_id,
+        repository_id=sketch.build.repository_id,
+        run_id=sketch.build.run_id,
+        attempt=sketch.build.attempt,
+        settled=False,
+        due_at=now,
+    )
