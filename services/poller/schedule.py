@@ -104,7 +104,8 @@ class Scheduler:
                 await asyncio.sleep(tick)
         finally:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._lease.release(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._lease.release()
 
     async def tidy(self) -> None:
         """Forget now and then what is old."""
