@@ -1,4 +1,4 @@
-"""One call of a provider's API, guarded: one at a time, within the budget, of bounded size and time."""
+"""One call of a provider's API, guarded: in its turn, within the budget, of bounded size and time."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ import stamina
 from services.poller import budget as budgets
 from services.poller.metrics import REQUESTS
 from services.poller.provider import MustWaitError, PollFailedError
+from services.poller.turns import OwnTurns, Turns
 
 LARGEST_ANSWER_BYTES = 32 * 1_048_576
 """A hundred runs of GitHub's are some 2 MiB."""
@@ -59,12 +60,17 @@ class Download:
     chunks: AsyncIterator[bytes]
 
 
+def longest_call_seconds(timeout_seconds: float) -> float:
+    """How long one call can take at most, tries and pauses and all, given the timeout of one request."""
+    return 2 * timeout_seconds * ATTEMPTS + 10.0
+
+
 Headers = Callable[[], Awaitable[Mapping[str, str]]]
 """Gives the headers that name the caller: they may change, as a GitHub App's token does every hour."""
 
 
 class Calls:
-    """The calls of one account. Knows its budget, and makes one call at a time."""
+    """The calls of one account. Knows its budget, and makes one call at a time, each in its turn."""
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class Calls:
         self._authorization = authorization
         self._prefix = limits_prefix
         self._reserve_percent = reserve_percent
-        self._one = asyncio.Lock()
+        self.turns: Turns = OwnTurns()
         self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport)
         self._deadline_seconds = timeout_seconds * 2
 
@@ -97,6 +103,8 @@ class Calls:
     def refused(self, answer: Answer) -> None:
         """Note that this answer refused the call for want of budget."""
         self.budget = budgets.refused(self.budget, answer.headers, now=datetime.now(UTC))
+        if self.budget.blocked_until is not None:
+            self.turns.refused(self.budget.blocked_until)
 
     async def get(self, address: str, *, etag: str | None = None) -> Answer:
         """GET an address; what the status means is the caller's to say.
@@ -126,10 +134,11 @@ class Calls:
     async def stream(self, address: str, *, accept: str | None = None) -> AsyncIterator[Download]:
         """GET an address and read its body as it comes; raises as `get` does, also while it is read.
 
-        Redirects are followed, also to other hosts, which are not told who asks. Other calls of the account
-        go on meanwhile: what is long is the body, and that costs no budget.
+        Redirects are followed, also to other hosts, which are not told who asks. The turn is over when the
+        body begins: other calls of the account go on meanwhile, for what is long is the body, and that costs
+        no budget.
         """
-        url, headers = self._allowed(address), {"accept": accept} if accept else {}
+        url, headers = self._at_home(address), {"accept": accept} if accept else {}
         for _ in range(_MOST_REDIRECTS + 1):
             response = await self._opened(url, headers)
             try:
@@ -149,30 +158,45 @@ class Calls:
         )
 
     async def _opened(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
-        """The answer to a GET, its body still to come; at home one call at a time, until it answers."""
+        """The answer to a GET, its body still to come; at home in its turn, until it answers."""
         at_home = _origin(url) == self._origin
-        try:
-            async with self._one if at_home else nullcontext(), asyncio.timeout(self._deadline_seconds):
-                if at_home:
-                    self._allowed(str(url))
-                ours = await self._headers_for(url)
-                request = self._http.build_request("GET", url, headers=ours | dict(headers))
-                response = await self._http.send(request, stream=True)
-        except (httpx.HTTPError, TimeoutError) as error:
-            REQUESTS.labels(self._provider, "unreachable").inc()
-            raise PollFailedError(
-                "unreachable",
-                f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
-            ) from None
-        REQUESTS.labels(self._provider, str(response.status_code)).inc()
-        if at_home:
-            self._learn(response.headers)
+        async with self._turn() if at_home else nullcontext():
+            if at_home:
+                self._allowed(str(url))
+            try:
+                async with asyncio.timeout(self._deadline_seconds):
+                    ours = await self._headers_for(url)
+                    request = self._http.build_request("GET", url, headers=ours | dict(headers))
+                    response = await self._http.send(request, stream=True)
+            except (httpx.HTTPError, TimeoutError) as error:
+                REQUESTS.labels(self._provider, "unreachable").inc()
+                raise PollFailedError(
+                    "unreachable",
+                    f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
+                ) from None
+            REQUESTS.labels(self._provider, str(response.status_code)).inc()
+            if at_home:
+                self._learn(response.headers)
         return response
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn to call, with what all replicas know of the budget; what is learnt in it is theirs, too."""
+        async with self.turns.take() as turn:
+            if turn.budget is not None:
+                self.budget = turn.budget
+            try:
+                yield
+            finally:
+                turn.budget = self.budget
 
     def _allowed(self, address: str) -> httpx.URL:
         decision = budgets.decide(self.budget, now=datetime.now(UTC), reserve_percent=self._reserve_percent)
         if isinstance(decision, budgets.Wait):
             raise MustWaitError(decision.seconds, decision.reason)
+        return self._at_home(address)
+
+    def _at_home(self, address: str) -> httpx.URL:
         url = httpx.URL(address)
         if _origin(url) != self._origin:
             # The token must not follow a link to wherever it leads.
@@ -198,7 +222,7 @@ class Calls:
         tries: int,
         content: Mapping[str, Any] | None = None,
     ) -> Answer:
-        async with self._one:
+        async with self._turn():
             url = self._allowed(address)
             answer = await self._patiently(method, url, headers, tries, content or {})
             self._learn(answer.headers)

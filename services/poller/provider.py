@@ -13,6 +13,7 @@ from buildlight_contracts.deployments import DeploymentObservedV1
 from buildlight_contracts.envelope import derive_id
 from buildlight_contracts.test_results import TestCase
 from services.poller.budget import Budget
+from services.poller.turns import TurnsOf
 
 Reason = Literal[
     "unauthorized", "forbidden", "not_found", "rate_limited", "server_error", "nonsense", "unreachable"
@@ -190,7 +191,7 @@ class Provider(Protocol):
 
     @property
     def account(self) -> str:
-        """Whose budget the calls spend: calls of one account are made one after the other."""
+        """Whose budget the calls spend: calls of one account are made one after the other, in turns."""
         ...
 
     @property
@@ -198,8 +199,8 @@ class Provider(Protocol):
         """What the provider last said is left."""
         ...
 
-    def recall(self, budget: Budget) -> None:
-        """Go on from what another process has learnt of the budget."""
+    def take_turns(self, turns_of: TurnsOf) -> None:
+        """From now on make each call in its account's turn, and share what is learnt of the budget."""
 
     def listing(self, target: Target, span: Span) -> str:
         """The address of the first page of the builds of a span."""

@@ -20,7 +20,8 @@ from chassis.outbox import Outbox
 from services.poller.provider import Target
 from services.poller.providers.gitlab.client import GitLab
 from services.poller.store import Store
-from services.poller.visit import Report, Visit
+from services.poller.taking import Outlet, Report
+from services.poller.visit import Visit
 from tests.integration.poller.conftest import Sandbox
 
 FactT = TypeVar("FactT", bound=Fact)
@@ -61,7 +62,13 @@ class Watch:
 
         now = datetime.now(UTC)
         visit = Visit(
-            self.target, self.provider, self.store, record, now=now, interval=MINUTE, time_is_up=time_is_up
+            self.target,
+            self.provider,
+            self.store,
+            Outlet(record),
+            now=now,
+            interval=MINUTE,
+            time_is_up=time_is_up,
         )
         return await visit.run(since=now - back, window=DAY)
 

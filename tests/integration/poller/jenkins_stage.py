@@ -19,7 +19,8 @@ from sandbox.company import build as build_company
 from services.poller.provider import Provider, Target
 from services.poller.providers.jenkins.client import Jenkins
 from services.poller.store import Store
-from services.poller.visit import Report, Visit
+from services.poller.taking import Outlet, Report
+from services.poller.visit import Visit
 
 INSTANCE = "ci.test"
 DAY = timedelta(days=1)
@@ -149,7 +150,7 @@ class Watch:
             target(name),
             self.provider,
             self.store,
-            self._record,
+            Outlet(self._record),
             now=datetime.now(UTC),
             interval=timedelta(seconds=60),
             time_is_up=lambda: False,

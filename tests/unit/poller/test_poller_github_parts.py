@@ -15,7 +15,6 @@ from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.commands import Annotation
 from buildlight_contracts.deployments import CheckObservedV1
 from buildlight_contracts.states import State
-from services.poller.budget import Budget
 from services.poller.provider import (
     Document,
     LogGoneError,
@@ -38,6 +37,7 @@ from services.poller.providers.github.checks import batched, short
 from services.poller.providers.github.client import GitHub
 from services.poller.providers.github.deployments import run_and_job
 from services.poller.providers.github.webhook import facts_of
+from services.poller.turns import OwnTurns
 from tests.corpora import corpus
 
 API = "https://github.test/api/v3"
@@ -289,16 +289,20 @@ async def test_no_listing_loses_rows_unseen() -> None:
         _ = [one async for one in github(answer).reports(TARGET, BUILD)]
 
 
-async def test_what_another_process_learnt_of_the_budget() -> None:
-    """With one token it counts at once, and before the first call."""
+async def test_with_one_token_all_owners_take_turns() -> None:
+    """One account, whoever owns what is asked for, before and after the first call."""
     provider = github(lambda _: httpx.Response(200, json={"total_count": 0, "workflow_runs": []}))
-    known = Budget(limit=5000, remaining=70, resets_at=NOON)
-    provider.recall(known)
-    assert provider.budget == known
     provider.listing(TARGET, Span(NOON))
-    assert provider.budget == known
-    provider.recall(Budget(limit=5000, remaining=60, resets_at=NOON))
-    assert provider.budget.remaining == 60
+    asked: list[str] = []
+    turns = OwnTurns()
+
+    def turns_of(account: str) -> OwnTurns:
+        asked.append(account)
+        return turns
+
+    provider.take_turns(turns_of)
+    provider.listing(Target("github", "github.test", "other/shop"), Span(NOON))
+    assert asked == [provider.account]
 
 
 async def test_an_apps_budgets_are_those_of_its_installations() -> None:
@@ -334,9 +338,18 @@ async def test_an_apps_budgets_are_those_of_its_installations() -> None:
     where = Target("github", "github.test", "other/x")
     with pytest.raises(MustWaitError):
         await provider.builds(where, provider.listing(where, Span(NOON)))
-    provider.recall(provider.budget)
     where = Target("github", "github.test", "acme/x")
     await provider.builds(where, provider.listing(where, Span(NOON)))
+    # So each has turns of its own, also one that is first asked for later.
+    accounts: list[str] = []
+
+    def turns_of(account: str) -> OwnTurns:
+        accounts.append(account)
+        return OwnTurns()
+
+    provider.take_turns(turns_of)
+    provider.listing(Target("github", "github.test", "New/x"), Span(NOON))
+    assert accounts == [f"{provider.account}/{owner}" for owner in ("acme", "other", "new")]
     await provider.close()
 
 

@@ -54,6 +54,7 @@ from services.poller.providers.gitlab.mapping import (
     sketch_of,
 )
 from services.poller.providers.gitlab.pipelines import Pipelines, Whole
+from services.poller.turns import TurnsOf
 
 CHILDREN = "parent_pipeline"
 _MARGIN = timedelta(seconds=1)
@@ -96,8 +97,8 @@ class GitLab:
     def budget(self) -> Budget:
         return self._api.calls.budget
 
-    def recall(self, budget: Budget) -> None:
-        self._api.calls.budget = budget
+    def take_turns(self, turns_of: TurnsOf) -> None:
+        self._api.calls.turns = turns_of(self.account)
 
     async def close(self) -> None:
         await self._api.calls.close()

@@ -56,6 +56,7 @@ from services.poller.providers.jenkins.recent import Recent
 from services.poller.providers.jenkins.reports import artifacts_in, reports_of
 from services.poller.providers.jenkins.values import BadRowError, moment, number, part, rows, text
 from services.poller.providers.jenkins.windows import Window
+from services.poller.turns import TurnsOf
 
 PAGE_SIZE = 100
 _CENSUS_PAGE = 1000
@@ -91,8 +92,8 @@ class Jenkins:
     def budget(self) -> Budget:
         return self._api.calls.budget
 
-    def recall(self, budget: Budget) -> None:
-        self._api.calls.budget = budget
+    def take_turns(self, turns_of: TurnsOf) -> None:
+        self._api.calls.turns = turns_of(self.account)
 
     async def close(self) -> None:
         await self._api.calls.close()
