@@ -1,7 +1,7 @@
 """What becomes of a message whose handling failed: pure decisions, each with its reason.
 
 - *hold*: a dependency is down. Not the message's fault: it is kept and tried again in process, no attempt spent.
-- *park*: it failed for now. It waits in the next retry rung.
+- *park*: it failed for now, or it is not its time yet. It waits in a retry rung.
 - *bury*: it can never succeed, or every rung is used up. It goes to the dead-letter queue with its reason.
 """
 
@@ -55,6 +55,14 @@ class Transient(Exception):  # noqa: N818
         self.retry_after_seconds = retry_after_seconds
 
 
+class NotYet(Exception):  # noqa: N818
+    """Nothing is wrong, and it is not the time: the message is parked, and no attempt is spent."""
+
+    def __init__(self, reason: str, *, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True)
 class Hold:
     dependency: str
@@ -79,6 +87,11 @@ def decide(
     outage = outage_of(error)
     if outage is not None:
         return Hold(outage.dependency)
+    if isinstance(error, NotYet):
+        early = max(0.0, min(error.seconds, _LONGEST_WAIT_SECONDS))
+        return Park(
+            _rung_of(early, rungs, rungs[0]), {NOT_BEFORE: (now + timedelta(seconds=early)).isoformat()}
+        )
     attempt = _attempts(headers) + 1
     failed_before = _moment(headers.get(FIRST_FAILURE))
     told: dict[str, Any] = {
