@@ -88,10 +88,7 @@ def decide(
     if outage is not None:
         return Hold(outage.dependency)
     if isinstance(error, NotYet):
-        early = max(0.0, min(error.seconds, _LONGEST_WAIT_SECONDS))
-        return Park(
-            _rung_of(early, rungs, rungs[0]), {NOT_BEFORE: (now + timedelta(seconds=early)).isoformat()}
-        )
+        return _park(error.seconds, {}, rungs=rungs, least=rungs[0], now=now)
     attempt = _attempts(headers) + 1
     failed_before = _moment(headers.get(FIRST_FAILURE))
     told: dict[str, Any] = {
@@ -108,10 +105,17 @@ def decide(
     wait = error.retry_after_seconds if isinstance(error, Transient) else None
     if wait is None:
         return Park(rungs[attempt - 1], told)
-    wait = max(0.0, min(wait, _LONGEST_WAIT_SECONDS))
+    return _park(wait, told, rungs=rungs, least=rungs[attempt - 1], now=now)
+
+
+def _park(
+    wait_seconds: float, told: Mapping[str, Any], *, rungs: Sequence[str], least: str, now: datetime
+) -> Park:
+    """Aside for a time the other side asked for, in a rung no shorter than `least`."""
+    wait = max(0.0, min(wait_seconds, _LONGEST_WAIT_SECONDS))
     return Park(
-        _rung_of(wait, rungs, rungs[attempt - 1]),
-        told | {NOT_BEFORE: (now + timedelta(seconds=wait)).isoformat()},
+        _rung_of(wait, rungs, least),
+        {**told, NOT_BEFORE: (now + timedelta(seconds=wait)).isoformat()},
     )
 
 

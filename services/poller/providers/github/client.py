@@ -25,6 +25,7 @@ from services.poller.provider import (
     Unreadable,
 )
 from services.poller.providers.github.mapping import PROVIDER, BadRowError, build_of, job_of
+from services.poller.turns import TurnsOf
 
 MOST_LISTED = 1000
 """A filtered listing tells how many there are but shows no more than so many."""
@@ -73,8 +74,8 @@ class GitHub:
     def budget(self) -> Budget:
         return self._calls.budget
 
-    def recall(self, budget: Budget) -> None:
-        self._calls.budget = budget
+    def take_turns(self, turns_of: TurnsOf) -> None:
+        self._calls.turns = turns_of(self.account)
 
     async def close(self) -> None:
         await self._calls.close()
