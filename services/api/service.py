@@ -14,7 +14,7 @@ from services.api import store
 from services.api.live import Hub
 from services.api.pages import assets, home
 from services.api.pages import builds as build_pages
-from services.api.routes import builds, live, notifications, older, pipeline, provisioning, system
+from services.api.routes import backfills, builds, live, notifications, older, pipeline, provisioning, system
 from services.api.settings import ApiSettings
 
 _UNHEARD = 10_000
@@ -74,6 +74,7 @@ def build(settings: ApiSettings) -> Service:
         routers=[
             front,
             provisioning.router(reader, keys, broker, reading=reading),
+            backfills.router(reader, keys, broker, reading=reading),
             live.router(
                 hub,
                 reader,

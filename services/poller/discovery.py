@@ -60,7 +60,8 @@ class Discovery:
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._lease.release(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._lease.release()
 
     async def look(self) -> None:
         """Look up each pattern that is due."""
