@@ -129,6 +129,7 @@ async def station(
     broker.subscribe(COLLECT, collections.usual)
     broker.subscribe(COLLECT_EXPRESS, collections.express)
     broker.subscribe(ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker).act)
+    guarded = logs.pop("reads_need_key", False)
     full = FullLogs(providers, kept, **logs)
 
     async def prepare() -> None:
@@ -138,7 +139,7 @@ async def station(
 
     service = Service("poller", pool, broker, prepare=prepare, tasks=[outbox.run])
     app = make_app()
-    app.include_router(router(full, pool, reads_need_key=logs.get("reads_need_key", False)))
+    app.include_router(router(full, pool, reads_need_key=guarded))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, **WEB))
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
