@@ -40,7 +40,7 @@ class Utf8:
         if self._decoder is not None:
             return self._clean(data)
         self._head += data
-        if len(self._head) < _ENOUGH and not (len(self._head) > 4 and b">" in self._head):  # noqa: PLR2004
+        if len(self._head) < _ENOUGH and not (len(self._head) > 4 and b">" in self._head):
             return b""
         return self._begin()
 

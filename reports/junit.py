@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from buildlight_contracts.test_results import Outcome, TestAttempt
 from reports.cases import (
     LONGEST_MESSAGE,
-    LONGEST_NAME,
     LONGEST_TYPE,
     MOST_ATTEMPTS,
     Clip,
@@ -44,6 +43,19 @@ _STATUSES = {
 """What a case says in `status` or `result` counts where it has no element that says more."""
 
 _PASSED = Outcome.PASSED
+_EMPTY: dict[str, Any] = {
+    "suite": None,
+    "classname": None,
+    "name": "",
+    "file": None,
+    "line": None,
+    "outcome": _PASSED,
+    "duration_seconds": None,
+    "failure_type": None,
+    "message": None,
+    "detail": None,
+    "attempts": (),
+}
 
 
 class _Verdict:
@@ -79,30 +91,35 @@ class JUnit(Vocabulary):
         self._case: Attributes | None = None
         self._inner: list[str] = []  # open elements inside the case
         self._marks: _Marks | None = None
-        self._around: list[tuple[Attributes, list[str], _Marks | None]] = []  # cases that this one is inside of
+        self._around: list[
+            tuple[Attributes, list[str], _Marks | None]
+        ] = []  # cases that this one is inside of
         self._suites: list[tuple[str, str | None]] = []  # names and files
         self._suite: str | None = None
         self._file: str | None = None
+        self._template = _EMPTY
+        self._plain: list[Attributes] = []
         super().__init__()
 
     @property
     def open_elements(self) -> Sequence[str]:
         return [*self._open, *(["testcase", *self._inner] if self._case is not None else [])]
 
-    # The two that are called for every element. A case with nothing in it, as nearly all are, goes the short way.
+    # The two that are called for every element. A case with nothing in it, as nearly all are, goes the short way:
+    # this is where the time of reading a large report goes.
 
     def start(self, tag: str, attributes: Attributes, /) -> None:
-        if self._case is None:
-            if tag == "testcase":
-                self._case = attributes
-            else:
-                self.enter(tag)
-                self._outside(tag.rpartition(":")[2], attributes)
-        else:
+        if self._case is not None:
             self._inside(tag, attributes)
+        elif tag == "testcase":
+            self._case = attributes
+        else:
+            self.enter(tag)
+            self._outside(tag.rpartition(":")[2], attributes)
 
     def end(self, tag: str, /) -> None:
-        if self._case is None:
+        case = self._case
+        if case is None:
             self._open.pop()
             if tag.rpartition(":")[2] == "testsuite" and self._suites:
                 self._suites.pop()
@@ -110,8 +127,32 @@ class JUnit(Vocabulary):
         elif self._inner:
             self._inner.pop()
             self._after(tag.rpartition(":")[2])
+        elif len(case) == 3 and self._marks is None and not self._around:
+            self._plain.append(case)
+            self._case = None
         else:
             self._end_case()
+
+    def flush(self) -> None:
+        """Make the cases that ended with nothing in them and three attributes: name, class and time, as a rule."""
+        template, add, tally = self._template, self.cases.append, self.tally
+        for case in self._plain:
+            try:
+                name, classname, seconds = case["name"], case["classname"], float(case["time"])
+            except (KeyError, ValueError):
+                self._make(case, None)
+                continue
+            if not (name and classname and 0.0 <= seconds < 1e9) or len(name) > 1000 or len(classname) > 1000:
+                self._make(case, None)
+                continue
+            values = template.copy()
+            values["classname"] = classname
+            values["name"] = name
+            values["duration_seconds"] = seconds
+            add(case_of(values))
+            tally.passed += 1
+            tally.seconds += seconds
+        self._plain.clear()
 
     def opened(self, tag: str, attributes: Attributes) -> None:
         raise NotImplementedError
@@ -132,7 +173,9 @@ class JUnit(Vocabulary):
 
     def _outside(self, tag: str, attributes: Attributes) -> None:
         if tag == "testsuite":
-            self._suites.append((attributes.get("name") or "", attributes.get("file") or attributes.get("filepath")))
+            self._suites.append(
+                (attributes.get("name") or "", attributes.get("file") or attributes.get("filepath"))
+            )
             self._placed()
         elif tag == "testcase":  # with a prefix
             self._open.pop()
@@ -143,10 +186,12 @@ class JUnit(Vocabulary):
             self.reported_at = moment_of(stamp)
 
     def _placed(self) -> None:
+        self.flush()
         names = [name for name, _ in self._suites if name]
         self._suite = named(" > ".join(names)) if names else None
         file = next((file for _, file in reversed(self._suites) if file), None)
         self._file = named(file) if file else None
+        self._template = _EMPTY | {"suite": self._suite, "file": self._file}
 
     # -- inside a case
 
@@ -201,48 +246,25 @@ class JUnit(Vocabulary):
     # -- the case
 
     def _end_case(self) -> None:
-        attributes = self._case
-        assert attributes is not None
-        get = attributes.get
-        text = get("time")
-        try:
-            seconds: float | None = float(text)  # type: ignore[arg-type]
-            if not 0.0 <= seconds < 1e9:  # type: ignore[operator]  # noqa: PLR2004
-                seconds = None
-        except (TypeError, ValueError):
-            seconds = seconds_of(text or get("duration"))
-        name = get("name") or get("id") or "(no name)"
-        classname = get("classname") or get("class")
-        if len(name) > LONGEST_NAME or (classname and len(classname) > LONGEST_NAME):
-            name, classname = named(name), named(classname) if classname else None
-        file = get("file") or get("filepath")
-        values: dict[str, Any] = {
-            "suite": self._suite,
-            "classname": classname or None,
-            "name": name,
-            "file": named(file) if file else self._file,
-            "line": line_of(get("line") or get("lineno")),
-            "outcome": _PASSED,
-            "duration_seconds": seconds,
-            "failure_type": None,
-            "message": None,
-            "detail": None,
-            "attempts": (),
-        }
-        if self._marks is None and "status" not in attributes and "result" not in attributes:
-            # As `emit` does it, without the calls.
-            tally = self.tally
-            tally.passed += 1
-            if seconds:
-                tally.seconds += seconds
-            self.cases.append(case_of(values))
-            self._case = None
-        else:
-            self._say(values, attributes)
-            self.emit(values)
-            self._leave_case()
+        assert self._case is not None
+        self.flush()
+        self._make(self._case, self._marks)
+        self._leave_case()
         if self._around:
             self._return()
+
+    def _make(self, attributes: Attributes, marks: _Marks | None) -> None:
+        get = attributes.get
+        file = get("file") or get("filepath")
+        values = self._template | {
+            "classname": named(get("classname") or get("class") or "") or None,
+            "name": named(get("name") or get("id") or "(no name)"),
+            "file": named(file) if file else self._file,
+            "line": line_of(get("line") or get("lineno")),
+            "duration_seconds": seconds_of(get("time") or get("duration")),
+        }
+        self._say(values, attributes, marks or _Marks())
+        self.emit(values)
 
     def _leave_case(self) -> None:
         self._case = self._marks = None
@@ -254,9 +276,8 @@ class JUnit(Vocabulary):
         self._case, self._inner, self._marks = self._around.pop()
         del self._open[len(self._open) - 1 - len(self._inner) :]
 
-    def _say(self, values: dict[str, Any], attributes: Attributes) -> None:
+    def _say(self, values: dict[str, Any], attributes: Attributes, marks: _Marks) -> None:
         """Put in what the elements inside the case say, and its status."""
-        marks = self._marks or _Marks()
         verdict = next((v for o in _GRAVEST_FIRST for v in marks.verdicts if v.outcome is o), None)
         if verdict is not None:
             detail = marks.detail.text()

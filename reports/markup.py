@@ -77,7 +77,9 @@ class Markup:
                 f"a tag, an attribute or a comment of more than {_LARGEST_TOKEN // 1_048_576} MiB: not read further"
             )
         if len(self._parser.intern) > _MOST_NAMES:
-            raise UnreadableError(f"more than {_MOST_NAMES:,} different names of elements: this is no test report")
+            raise UnreadableError(
+                f"more than {_MOST_NAMES:,} different names of elements: this is no test report"
+            )
 
     def close(self) -> None:
         """End the document; what was left open shows in `is_truncated`."""

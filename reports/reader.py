@@ -9,8 +9,12 @@ from reports.cases import Tally
 from reports.encoding import Utf8
 from reports.errors import NoReportError
 from reports.junit import JUnit
+from reports.nunit import NUnit
 from reports.sniff import find_root
+from reports.testng import TestNG
+from reports.trx import Trx
 from reports.vocabulary import Vocabulary
+from reports.xunit import XUnit
 
 VERSION = 1
 """Raised when the same bytes would be read differently, so that they can be told apart."""
@@ -18,7 +22,7 @@ MOST_NOTES = 20
 _LONGEST_NOTE = 300
 _PIECE = 262_144
 
-VOCABULARIES: tuple[type[Vocabulary], ...] = (JUnit,)
+VOCABULARIES: tuple[type[Vocabulary], ...] = (JUnit, Trx, XUnit, NUnit, TestNG)
 _KNOWN_OTHERS = {
     "gtester": "GLib's gtester",
     "tusar": "TUSAR",
@@ -123,10 +127,13 @@ class ReportReader:
             raise NoReportError(
                 f"<{root.name}> is {other}, a format that is not read: write JUnit XML", meant_as_report=True
             )
-        raise NoReportError(f"<{root.name}> is the root of no test report that is known", meant_as_report=False)
+        raise NoReportError(
+            f"<{root.name}> is the root of no test report that is known", meant_as_report=False
+        )
 
     @staticmethod
     def _taken(vocabulary: Vocabulary) -> list[TestCase]:
+        vocabulary.flush()
         cases, vocabulary.cases = vocabulary.cases, []
         return cases
 

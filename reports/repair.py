@@ -53,7 +53,9 @@ def repair(window: bytes, at: int, code: int, open_elements: Sequence[str]) -> R
     if code == _DUPLICATE_ATTRIBUTE and tag is not None:
         return Repair(tag, at, at, b"again-", "attributes given twice")
     if declaration := _DECLARATION.match(window, at if tag is None else tag):
-        return Repair(declaration.end(), declaration.end(), declaration.end(), b"", "several documents in one")
+        return Repair(
+            declaration.end(), declaration.end(), declaration.end(), b"", "several documents in one"
+        )
     return _invalid(window, at, tag)
 
 
@@ -74,14 +76,18 @@ def _invalid(window: bytes, at: int, tag: int | None) -> Repair:
     brackets = "angle brackets that should have been escaped"
     if tag is None:
         is_bracket = window[at : at + 1] == b">"
-        return Repair(at, at, at + 1, b"&gt;" if is_bracket else b" ", brackets if is_bracket else "stray characters")
+        return Repair(
+            at, at, at + 1, b"&gt;" if is_bracket else b" ", brackets if is_bracket else "stray characters"
+        )
     if window[at : at + 1] == b"<" and any(window.count(quote, tag, at) % 2 for quote in (b'"', b"'")):
         return Repair(tag, at, at + 1, b"&lt;", brackets)
     return Repair(tag, tag, tag + 1, b"&lt;", brackets)
 
 
 def _escaped(at: int, tag: int | None) -> Repair:
-    return Repair(at if tag is None else tag, at, at + 1, b"&amp;", "ampersands that should have been escaped")
+    return Repair(
+        at if tag is None else tag, at, at + 1, b"&amp;", "ampersands that should have been escaped"
+    )
 
 
 def _mismatch(window: bytes, tag: int, open_elements: Sequence[str]) -> Repair:

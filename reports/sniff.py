@@ -32,7 +32,8 @@ def find_root(head: bytes, *, final: bool) -> Root | None:
     while True:
         found = _BEGIN.search(head, at)
         if found is None:
-            return _none_yet(head, final=final)
+            _raise_if_hopeless(head, final=final)
+            return None
         junk = junk or bool(head[at : found.start()].strip())
         begin = found.start()
         if root := _ROOT.match(head, begin):
@@ -44,18 +45,21 @@ def find_root(head: bytes, *, final: bool) -> Root | None:
             end = head.find(mark, begin + 2)
             end = end + len(mark) if end >= 0 else end
         if end < 0:
-            return _none_yet(head, final=final)
+            _raise_if_hopeless(head, final=final)
+            return None
         at = end
 
 
 def _doctype_end(head: bytes, begin: int) -> int:
     end, subset = head.find(b">", begin), head.find(b"[", begin)
     if 0 <= subset < end or (end < 0 <= subset):
-        raise UnreadableError("it has a document type with declarations in it, which are never read: remove the DOCTYPE")
+        raise UnreadableError(
+            "it has a document type with declarations in it, which are never read: remove the DOCTYPE"
+        )
     return end + 1 if end >= 0 else -1
 
 
-def _none_yet(head: bytes, *, final: bool) -> None:
+def _raise_if_hopeless(head: bytes, *, final: bool) -> None:
     if not head.strip() and final:
         raise NoReportError("it is empty: the tool that writes it may have crashed", meant_as_report=True)
     if final or len(head) > LONGEST_PROLOG:
