@@ -15,7 +15,6 @@ import structlog
 from buildlight_contracts.catalogue import command_of, parse
 from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.envelope import Envelope, Fact
-from buildlight_contracts.test_results import TestReportRefusedV1
 from chassis import crash
 from chassis.broker import Broker
 from chassis.delivery import Delivery
@@ -203,17 +202,6 @@ class _Try:
             told = await read_results(found, self._command, self._record)
         else:
             told = await read_document(found, self._command, self._record, self._limits.documents)
-        for source, reason in told.unreadable:
-            await self._record(
-                TestReportRefusedV1(
-                    build=self._command.build,
-                    repository=self._command.repository,
-                    origin="provider" if isinstance(found, Results) else "artifact",
-                    source=source,
-                    reason=reason,
-                    refused_at=self._command.ended_at,
-                )
-            )
         COLLECTED.labels(self._provider.name, "report").inc(told.reports)
         COLLECTED.labels(self._provider.name, "refused").inc(told.refused)
         return told
