@@ -97,7 +97,8 @@ class Discovery:
         batch: list[Target] = []
         async with self._means.calling(provider):
             async for target in provider.discover(pattern.text):
-                if target in found or not self._means.watch.admits(target):
+                wanted = pattern.matches(target) and self._means.watch.admits(target)
+                if target in found or not wanted:
                     continue
                 found.add(target)
                 batch.append(target)
