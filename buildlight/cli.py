@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from buildlight import roster
-from buildlight.commands import flaky
+from buildlight.commands import flaky, report
 from chassis import logs, telemetry
 from chassis.settings import BadSettings
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled, and putting it back.")
 app.add_typer(dlq, name="dlq")
 app.add_typer(flaky.app, name="flaky")
+app.command()(report.report)
 
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.outage import Outage, outage_of
 
 MAX_BODY_BYTES = 10 * 1_048_576
+_LARGEST = "buildlight.largest_body"
 
 log = structlog.get_logger()
 
@@ -104,6 +105,20 @@ def _answer(
     return JSONResponse(jsonable_encoder({"error": error}), status, headers)
 
 
+class LargerBody:
+    """Lets the bodies of POSTs to one path be larger than everybody's; the route must read them as they stream."""
+
+    def __init__(self, app: ASGIApp, *, path: str, largest: int) -> None:
+        self._app = app
+        self._path = path
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", self._path):
+            scope[_LARGEST] = self._largest
+        await self._app(scope, receive, send)
+
+
 class BodyLimit:
     """Refuses a request body over `largest` bytes with 413, however it is sent."""
 
@@ -117,15 +132,16 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
+        largest = scope.get(_LARGEST, self._largest)
         seen = 0
 
         async def limited() -> Message:
             nonlocal seen
             # What announces itself as too large is refused before a byte of it is read.
-            message = await receive() if declared <= self._largest else {"type": "http.request"}
+            message = await receive() if declared <= largest else {"type": "http.request"}
             seen += len(message.get("body", b""))
-            if max(seen, declared) > self._largest:
-                raise HttpError(413, f"a body may have {self._largest:,} bytes", kind="TooLarge")
+            if max(seen, declared) > largest:
+                raise HttpError(413, f"a body may have {largest:,} bytes", kind="TooLarge")
             return message
 
         await self._app(scope, limited, send)

@@ -19,6 +19,7 @@ from reports.reader import VERSION, Reader
 
 MOST_BYTES = 786_432
 """Of cases in a message; with all the rest it stays well below the 1 MiB that a message may have."""
+LONGEST_SOURCE = 1000
 _ABSENT_FIELDS = 220
 _ABSENT_ATTEMPT_FIELDS = 80
 _to_json = TestCase.__pydantic_serializer__.to_json
@@ -26,25 +27,24 @@ _to_json = TestCase.__pydantic_serializer__.to_json
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Whose tests they are, and where the report was found."""
+    """Whose tests they are, and how their reports came."""
 
     build: BuildRef
     repository: str
     origin: Literal["artifact", "provider", "upload"]
-    source: str
     observed_at: datetime
     workflow_id: str | None = None
     branch: str | None = None
     commit_sha: str | None = None
     job: str | None = None
 
-    def refused(self, reason: str, *, source: str | None = None) -> TestReportRefusedV1:
-        """The fact that the report, or one found at `source`, could not be read."""
+    def refused(self, reason: str, *, source: str) -> TestReportRefusedV1:
+        """The fact that what was found at `source` could not be read."""
         return TestReportRefusedV1(
             build=self.build,
             repository=self.repository,
             origin=self.origin,
-            source=(source or self.source)[:1000],
+            source=source[:LONGEST_SOURCE],
             reason=reason,
             refused_at=self.observed_at,
         )
@@ -66,10 +66,11 @@ def report_digest(cases: Iterable[TestCase]) -> str:
 class Chunks:
     """Messages of one report. How the cases come in makes no difference to them."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, source: str) -> None:
         self.report_id: UUID | None = None
         """Known with the first message."""
         self._context = context
+        self._source = source[:LONGEST_SOURCE]
         self._digest = hashlib.sha256()
         self._cases: list[TestCase] = []
         self._bytes = 0
@@ -98,7 +99,9 @@ class Chunks:
         cases, self._cases, self._bytes = tuple(self._cases), [], 0
         # Only what the whole report yields: before its end it would depend on how the bytes came in.
         of_all: dict[str, Any] = (
-            {"totals": reader.totals, "notes": reader.notes, "reported_at": reader.reported_at} if last else {}
+            {"totals": reader.totals, "notes": reader.notes, "reported_at": reader.reported_at}
+            if last
+            else {}
         )
         context = self._context
         return TestReportObservedV1(
@@ -113,7 +116,7 @@ class Chunks:
             last=last,
             digest=digest,
             origin=context.origin,
-            source=context.source[:1000],
+            source=self._source,
             format=reader.format,
             reader=VERSION,
             observed_at=context.observed_at,

@@ -8,7 +8,7 @@ class UnreadableError(Exception):
 class NoReportError(UnreadableError):
     """This is something else than a test report."""
 
-    def __init__(self, message: str, *, meant_as_report: bool) -> None:
+    def __init__(self, message: str, *, meant_as_report: bool | None) -> None:
         super().__init__(message)
         self.meant_as_report = meant_as_report
-        """False when it is plainly something else, such as a picture or a `pom.xml`."""
+        """False for other XML, such as a `pom.xml`; None when only the file's name can tell."""

@@ -23,6 +23,8 @@ _LONGEST_NOTE = 300
 _PIECE = 262_144
 
 VOCABULARIES: tuple[type[Vocabulary], ...] = (JUnit, Trx, XUnit, NUnit, TestNG)
+_ENOUGH_TO_TELL = 4096
+_MARKS = (b"<testsuite", b"<testcase", b"<test-case", b"<UnitTestResult")
 _KNOWN_OTHERS = {
     "gtester": "GLib's gtester",
     "tusar": "TUSAR",
@@ -127,8 +129,12 @@ class ReportReader:
             raise NoReportError(
                 f"<{root.name}> is {other}, a format that is not read: write JUnit XML", meant_as_report=True
             )
+        if len(self._head) < _ENOUGH_TO_TELL and not final:
+            return None
+        # A `pom.xml` is nobody's report; a report in a wrapper of somebody's own is.
+        meant = any(mark in self._head[:_ENOUGH_TO_TELL] for mark in _MARKS)
         raise NoReportError(
-            f"<{root.name}> is the root of no test report that is known", meant_as_report=False
+            f"<{root.name}> is the root of no test report that is known", meant_as_report=meant
         )
 
     @staticmethod

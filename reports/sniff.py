@@ -60,9 +60,7 @@ def _doctype_end(head: bytes, begin: int) -> int:
 
 
 def _raise_if_hopeless(head: bytes, *, final: bool) -> None:
-    if not head.strip() and final:
-        raise NoReportError("it is empty: the tool that writes it may have crashed", meant_as_report=True)
+    if final and not head.strip():
+        raise NoReportError("it is empty: the tool that writes it may have crashed", meant_as_report=None)
     if final or len(head) > LONGEST_PROLOG:
-        # A file that ends inside its prolog was XML; a picture never was.
-        is_xml = head.lstrip().startswith(b"<")
-        raise NoReportError("it is not XML: no element was found in it", meant_as_report=is_xml)
+        raise NoReportError("it is not XML: no element was found in it", meant_as_report=None)

@@ -97,7 +97,7 @@ async def _record(source: Source, size: int) -> bytes:
 
 
 def _pax(record: bytes) -> dict[str, str]:
-    """`30 path=a/long/name\\n...` as names and values."""
+    """Lines such as `30 path=a/long/name` as names and values."""
     values = {}
     while record:
         length, space, _ = record.partition(b" ")

@@ -20,3 +20,5 @@ class IngestSettings(Settings):
         default=262_144, ge=1024, le=1_048_576, validation_alias="BUILDLIGHT_INGEST_CLAIM_CHECK_BYTES"
     )
     """An event with more data than this is relayed without it; readers fetch the data by its position."""
+    report_bytes: int = Field(default=536_870_912, ge=1024, validation_alias="BUILDLIGHT_INGEST_REPORT_BYTES")
+    """How large an uploaded report or archive may be. It is read as it comes in and never held."""
