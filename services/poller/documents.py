@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
 from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.envelope import Fact
-from buildlight_contracts.test_results import TestCase, Totals
-from reports.archive import File, Limits, files
+from buildlight_contracts.test_results import TestCase, TestReportRefusedV1, Totals
+from reports.archive import Limits, files
 from reports.cases import Tally
 from reports.chunks import Chunks, Context
-from reports.errors import NoReportError, UnreadableError
-from reports.reader import ReportReader
+from reports.collect import collect
+from services.poller.job_logs import small
 from services.poller.provider import Document, PollFailedError, Results
 
 MOST_UNREADABLE = 50
-"""In one document: an artifact of ten thousand broken files is one thing that is wrong."""
+"""Told of one document: an artifact of ten thousand broken files is one thing that is wrong."""
 
 Record = Callable[[Fact], Awaitable[None]]
 
@@ -37,7 +37,7 @@ class Told:
     reports: int = 0
     cases: int = 0
     refused: int = 0
-    """What should be a report and cannot be read."""
+    """What should be a report and cannot be read, or not to its end."""
 
 
 async def read_document(
@@ -49,96 +49,56 @@ async def read_document(
         PollFailedError: the provider answered badly, also in the middle, or was too slow. What was published by
             then has the same ids when it is published again.
     """
-    reading = _Reading(found, command, record)
+    context, told = _context(command, "artifact", found.job), Told()
+
+    async def tell(fact: Fact) -> None:
+        if not isinstance(fact, TestReportRefusedV1) or told.refused < MOST_UNREADABLE:
+            await record(fact)
+
     try:
         async with asyncio.timeout(limits.most_seconds) as patience, found.open() as chunks:
             async for file in files(found.source, chunks, limits.archive):
-                await reading.take(file)
+                # In small pieces: what comes out of an archive comes faster than others have their turn.
+                seen = await collect(replace(file, content=small(file.content)), context, tell)
+                if seen is not None:
+                    told.reports += seen.problem is None
+                    told.refused += seen.problem is not None
+                    told.cases += seen.totals.tests
     except TimeoutError:
         if not patience.expired():
             raise
         raise PollFailedError(
             "unreachable", f"{found.source} was not read to its end in {limits.most_seconds:.0f} s."
         ) from None
-    await reading.end()
-    return reading.told
+    if told.refused > MOST_UNREADABLE:
+        more = f"{told.refused - MOST_UNREADABLE:,} more files in it cannot be read"
+        await record(context.refused(more, source=found.source))
+    elif found.is_report and not told.reports and not told.refused:
+        told.refused = 1
+        await record(context.refused("there is no test report in it that is known", source=found.source))
+    return told
 
 
 async def read_results(found: Results, command: CollectReportsV1, record: Record) -> Told:
     """Publish test results that the provider has read itself."""
-    reader, chunks = _Ready(found), Chunks(_context(command, "provider", found.source, found.job))
+    reader, chunks = _Ready(found), Chunks(_context(command, "provider", found.job), found.source)
     for message in chunks.add(found.cases, reader):
         await record(message)
     await record(chunks.close(reader))
     return Told(reports=1, cases=len(found.cases))
 
 
-def _context(
-    command: CollectReportsV1, origin: Literal["artifact", "provider"], source: str, job: str | None
-) -> Context:
+def _context(command: CollectReportsV1, origin: Literal["artifact", "provider"], job: str | None) -> Context:
     return Context(
         build=command.build,
         repository=command.repository,
         origin=origin,
-        source=source,
         observed_at=command.ended_at,
         workflow_id=command.workflow_id,
         branch=command.branch,
         commit_sha=command.commit_sha,
         job=job,
     )
-
-
-class _Reading:
-    def __init__(self, found: Document, command: CollectReportsV1, record: Record) -> None:
-        self._found = found
-        self._command = command
-        self._record = record
-        self.told = Told()
-
-    async def take(self, file: File) -> None:
-        if file.problem is not None:
-            return await self._refuse(file.name, file.problem)
-        try:
-            await self._read(file)
-        except NoReportError as error:
-            # Of most artifacts most files are something else.
-            if error.meant_as_report or self._found.is_report:
-                await self._refuse(file.name, str(error))
-        except UnreadableError as error:
-            await self._refuse(file.name, str(error))
-        return None
-
-    async def end(self) -> None:
-        more = self.told.refused - MOST_UNREADABLE
-        if more > 0:
-            reason = f"{more:,} more files in it cannot be read"
-            await self._record(self._context(self._found.source).refused(reason))
-
-    async def _read(self, file: File) -> None:
-        reader = ReportReader()
-        chunks = Chunks(self._context(file.name))
-        cases = 0
-        async for piece in file.content:
-            made = reader.feed(piece)
-            cases += len(made)
-            for message in chunks.add(made, reader):
-                await self._record(message)
-            await asyncio.sleep(0)  # others have their turn
-        made = reader.close()
-        for message in chunks.add(made, reader):
-            await self._record(message)
-        await self._record(chunks.close(reader))
-        self.told.reports += 1
-        self.told.cases += cases + len(made)
-
-    async def _refuse(self, source: str, reason: str) -> None:
-        self.told.refused += 1
-        if self.told.refused <= MOST_UNREADABLE:
-            await self._record(self._context(source).refused(reason))
-
-    def _context(self, source: str) -> Context:
-        return _context(self._command, "artifact", source, self._found.job)
 
 
 class _Ready:
