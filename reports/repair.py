@@ -17,7 +17,14 @@ _MISMATCH = _CODES[errors.XML_ERROR_TAG_MISMATCH]
 _DUPLICATE_ATTRIBUTE = _CODES[errors.XML_ERROR_DUPLICATE_ATTRIBUTE]
 
 _REFERENCE = re.compile(rb"&#(?:x([0-9a-fA-F]{1,100})|([0-9]{1,100}));")
+_NO_ENTITY_OF_XML = re.compile(rb"&(?!#|(?:amp|lt|gt|quot|apos);)")
 _ENTITY_SO_FAR = re.compile(rb"&#?[\w.:-]{0,60}$", re.ASCII)
+_ATTRIBUTE = rb"(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))"
+_GOOD_SO_FAR = re.compile(
+    rb"<(?:(?:testcase|testsuites?|failure|error|skipped)(?=\s)" + _ATTRIBUTE + rb"*|[A-Za-z_][\w.:-]*" + _ATTRIBUTE + rb"+)"
+)
+_UNCLOSED = re.compile(rb"(?:[^\"']|\"[^\"]*\"|'[^']*')*(?:\"[^\"]*|'[^']*)")
+_NAME_BEGINS = re.compile(rb"[A-Za-z_]")
 _END_TAG = re.compile(rb"</\s*([^\s<>/]*)[^<>]{0,200}>")
 _DECLARATION = re.compile(rb"<(?:\?xml\b|!DOCTYPE\b)[^<>\[]{0,1000}>", re.IGNORECASE)
 _QUOTED = re.compile(rb"\"[^\"]*(?:\"|$)|'[^']*(?:'|$)")
@@ -44,8 +51,9 @@ class Repair:
 def repair(window: bytes, at: int, code: int, open_elements: Sequence[str]) -> Repair:
     """The repair of expat's error `code` at `window[at]`; the window holds the whole token it is in."""
     tag = tag_around(window, at)
-    if code == _UNDEFINED_ENTITY and (entity := window.rfind(b"&", 0, at + 1)) >= 0:
-        return _escaped(entity, tag)
+    if code == _UNDEFINED_ENTITY and (entity := _NO_ENTITY_OF_XML.search(window, at)):
+        # Of one in an attribute expat tells where the tag begins.
+        return _escaped(entity.start(), at if tag is None else tag)
     if code == BAD_REFERENCE and (entity := window.find(b"&#", at)) >= 0:
         return _escaped(entity, tag)
     if code == _MISMATCH:
@@ -79,9 +87,22 @@ def _invalid(window: bytes, at: int, tag: int | None) -> Repair:
         return Repair(
             at, at, at + 1, b"&gt;" if is_bracket else b" ", brackets if is_bracket else "stray characters"
         )
-    if window[at : at + 1] == b"<" and any(window.count(quote, tag, at) % 2 for quote in (b'"', b"'")):
+    if window[at : at + 1] == b"<" and _UNCLOSED.fullmatch(window, tag, at):
         return Repair(tag, at, at + 1, b"&lt;", brackets)
+    if good := _GOOD_SO_FAR.match(window, tag, at):
+        return _attribute(window, at, tag, good.end())
     return Repair(tag, tag, tag + 1, b"&lt;", brackets)
+
+
+def _attribute(window: bytes, at: int, tag: int, good: int) -> Repair:
+    """What follows the last good attribute of a tag is left out as far as the error, or a space put in."""
+    what = "attributes that are no attributes"
+    wrong = window[at : at + 1]
+    if at == good and _NAME_BEGINS.match(wrong):
+        return Repair(tag, at, at, b" ", what)
+    if wrong == b"<":
+        return Repair(tag, good, at, b">", what)
+    return Repair(tag, good, at if wrong == b">" else at + 1, b" ", what)
 
 
 def _escaped(at: int, tag: int | None) -> Repair:
