@@ -68,7 +68,8 @@ class JobLog:
 
     Args:
         within: when the step that failed began and ended, where that is known. Of a log whose lines have times
-            only those within are looked at: a step that may fail says the same words.
+            only those within are looked at: a step that may fail says the same words. When there are none, the
+            end of the log is shown.
         step: that step's name.
     """
 
@@ -81,6 +82,8 @@ class JobLog:
         self._before: _Scope | None = None
         """The last step in which anything was found."""
         self._tail: deque[Line] = deque(maxlen=_TAIL)
+        self._outside: deque[Line] = deque(maxlen=_TAIL)
+        """The end of what is not looked at."""
         self._ended: tuple[_Region | None, tuple[Line, ...], str | None] | None = None
 
     @property
@@ -97,7 +100,7 @@ class JobLog:
         for line in self._lines.close():
             self._take(line)
         self._steps.close()
-        region, tail, step = self._ended or (self._best(), tuple(self._tail), None)
+        region, tail, step = self._ended or (self._best(), tuple(self._tail or self._outside), None)
         shown, cut = _compose(region, tail)
         text, short = _text(shown)
         numbered = next((line for line in shown if line.number), None)
@@ -116,7 +119,11 @@ class JobLog:
         by, ends = sign(line)
         if ends or by == "error_marker":
             self._steps.fail()
-        if self._ended is not None or (self._within is not None and self._is_outside(line, self._within)):
+        if self._ended is not None:
+            return
+        if self._within is not None and self._is_outside(line, self._within):
+            if line.text:
+                self._outside.append(line)
             return
         if begins:
             self._before = self._scope if self._scope.regions else self._before

@@ -129,6 +129,22 @@ async def test_only_a_key_that_may_act(
     assert len(await asked(amqp_url)) == 1
 
 
+async def test_an_admin_key_of_before_may_act_too(stage: Stage, database_url: str, amqp_url: str) -> None:
+    """A key stored when there was no such scope gets it at the next start."""
+    await stage.connection.execute(
+        "INSERT INTO api.keys (name, digest, scopes) VALUES ('admin', $1, ARRAY['read', 'write', 'admin'])",
+        digest(KEY),
+    )
+    build = await stage.build(7, "failure")
+    await declare(amqp_url, [ACTIONS], ("5s",))
+    async with (
+        running(database_url, amqp_url) as api,
+        httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=20) as client,
+    ):
+        answer = await client.post(f"/api/v1/builds/{build}/cancel", headers={"X-API-Key": KEY})
+    assert answer.status_code == 202
+
+
 async def test_the_same_idempotency_key_is_the_same_request(
     client: httpx.AsyncClient, stage: Stage, amqp_url: str
 ) -> None:

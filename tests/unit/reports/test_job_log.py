@@ -1,5 +1,6 @@
 """The excerpt of a failed job's log."""
 
+import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import timedelta
@@ -84,6 +85,27 @@ def test_a_step_that_may_fail_is_not_it() -> None:
     assert "cart.c:14:12" in found.text
     assert "no such stage" not in found.text
     assert found.step == "Compile"
+
+
+def test_times_that_do_not_fit() -> None:
+    """A runner whose clock is wrong: no line is within, and the end of the log is shown."""
+    within = (BEGAN + timedelta(days=1), BEGAN + timedelta(days=2))
+    found = excerpt(github(("make", PYTEST)), within=within)
+    assert found.found_by == "tail"
+    assert "assert 12 == 7" in found.text
+
+
+def test_hostile_lines_take_no_time() -> None:
+    """Lines made to have a pattern try every way."""
+    pieces = ("a", "a.", "A.", "a > ", "Aa.A", "> ", "\\d", "1:", "a:1:1", "E   ", "fail ", "Error ", "[FAIL] ",
+              "exit code ", "error(", "Failed a", "FAILED", "test a ... ", "a.go:1", "exited with an error code ",
+              "Exception in thread ", "org.a.b.", "a$.", "Build step '", "section_start:1:", "\x1b[", "::error ",
+              "Process completed with ", "returned ", "\r", "0 errors ", "##[error]", "[Pipeline] { (")  # fmt: skip
+    for piece in pieces:
+        log = f"error fail {piece * (8192 // len(piece))}\n{piece * (8192 // len(piece))} error\n" * 3
+        began = time.perf_counter()
+        excerpt(log.encode())
+        assert time.perf_counter() - began < 2.0, piece
 
 
 def test_an_exit_code_alone() -> None:
