@@ -22,3 +22,5 @@ class IngestSettings(Settings):
     """An event with more data than this is relayed without it; readers fetch the data by its position."""
     open_paths: CommaSeparated = Field(default=(), validation_alias="BUILDLIGHT_OPEN_PATHS")
     """Older paths that take what is posted without a key."""
+    report_bytes: int = Field(default=536_870_912, ge=1024, validation_alias="BUILDLIGHT_INGEST_REPORT_BYTES")
+    """How large an uploaded report or archive may be. It is read as it comes in and never held."""

@@ -13,12 +13,18 @@ from chassis.outbox import Outbox
 from chassis.service import Service
 from services.poller import http, webhooks
 from services.poller.account_store import AccountStore
+from services.poller.acting import Actions
+from services.poller.action_store import ActionStore
 from services.poller.backfill_store import BackfillStore
 from services.poller.backfills import Backfills
 from services.poller.calls import longest_call_seconds
+from services.poller.collecting import Collections
+from services.poller.collection_store import CollectionStore
 from services.poller.discovery import LEASE_SECONDS as DISCOVERY_LEASE_SECONDS
 from services.poller.discovery import Discovery
 from services.poller.discovery_store import DiscoveryStore
+from services.poller.full_logs import FullLogs
+from services.poller.full_logs import router as log_routes
 from services.poller.handlers import Pace, Polls
 from services.poller.means import Means
 from services.poller.provider import Provider, Providers, Target
@@ -28,7 +34,16 @@ from services.poller.providers.gitlab import webhook as gitlab_webhook
 from services.poller.providers.gitlab.client import GitLab
 from services.poller.providers.jenkins import webhook as jenkins_webhook
 from services.poller.providers.jenkins.client import Jenkins
-from services.poller.queues import BACKFILL, POLL, QUEUES, REFRESH, REFRESH_EXPRESS
+from services.poller.queues import (
+    ACTIONS,
+    BACKFILL,
+    COLLECT,
+    COLLECT_EXPRESS,
+    POLL,
+    QUEUES,
+    REFRESH,
+    REFRESH_EXPRESS,
+)
 from services.poller.refreshes import Refreshes
 from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
@@ -117,6 +132,14 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
     broker.subscribe(REFRESH, refreshes.usual)
     broker.subscribe(REFRESH_EXPRESS, refreshes.express)
     broker.subscribe(BACKFILL, Backfills(means, BackfillStore(pool)).backfill)
+    kept = CollectionStore(pool)
+    collections = Collections(providers, kept, broker, calling=means.calling)
+    broker.subscribe(COLLECT, collections.usual)
+    broker.subscribe(COLLECT_EXPRESS, collections.express)
+    broker.subscribe(
+        ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker, calling=means.calling).act
+    )
+    full_logs = FullLogs(providers, kept, calling=means.calling)
 
     async def prepare() -> None:
         await require_version(pool, "poller", "poller_0005")
@@ -144,7 +167,10 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
         broker,
         prepare=prepare,
         tasks=[scheduler.run, discovery.run, outbox.run],
-        routers=[http.router(settings, instances, facts_of, watched, pool, broker)],
+        routers=[
+            http.router(settings, instances, facts_of, watched, pool, broker),
+            log_routes(full_logs, pool, reads_need_key=settings.reads_need_key),
+        ],
         body_limits={"/webhooks/": settings.webhook_max_bytes},
         providers=providers,
     )
