@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 import structlog
 
 from chassis.broker import Broker
-from chassis.database import make_pool, require_version
+from chassis.database import READER_ROLE, make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
+from services.poller import reconcile_schedule
 from services.poller.handlers import Pace, Polls
+from services.poller.measurements import Measurements, Record
 from services.poller.provider import Provider, Providers
 from services.poller.providers.github.client import GitHub
-from services.poller.queues import POLL
+from services.poller.queues import POLL, RECONCILE
+from services.poller.reconcile import Patience, Reconciles
+from services.poller.reconcile_schedule import ReconcileSchedule
 from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
 from services.poller.store import Store
@@ -37,8 +41,11 @@ def build(settings: PollerSettings) -> PollerService:
     pool = make_pool(
         settings.database_url.get_secret_value(),
         application="poller",
-        # Two more than the settings say: each account being polled holds one.
-        max_size=settings.database_pool_size + 2,
+        # More than the settings say: each account being polled, or counted, holds one.
+        max_size=settings.database_pool_size + 4,
+    )
+    reader = make_pool(
+        settings.database_url.get_secret_value(), application="poller-reader", role=READER_ROLE, max_size=2
     )
     broker = Broker(settings.amqp_url.get_secret_value(), service="poller", rungs=settings.retry_rungs)
     outbox = Outbox(pool, broker, schema="poller")
@@ -67,6 +74,25 @@ def build(settings: PollerSettings) -> PollerService:
         jitter=settings.jitter,
     )
     broker.subscribe(POLL, Polls(targets, providers, store, broker, pace).poll)
+    measurements = Measurements(pool, outbox)
+    reconciles = Reconciles(
+        frozenset(targets).__contains__,
+        providers,
+        store,
+        measurements,
+        Record(reader),
+        broker,
+        Patience(interval=settings.interval),
+    )
+    broker.subscribe(RECONCILE, reconciles.reconcile)
+    reconcile_scheduler = ReconcileSchedule(
+        lambda: targets,
+        measurements,
+        broker,
+        Lease("reconcile", pool, schema="poller", seconds=reconcile_schedule.LEASE_SECONDS),
+        interval=settings.reconcile,
+        first=settings.since,
+    )
 
     async def prepare() -> None:
         await require_version(pool, "poller", "poller_0005")
@@ -80,6 +106,7 @@ def build(settings: PollerSettings) -> PollerService:
         pool,
         broker,
         prepare=prepare,
-        tasks=[scheduler.run, outbox.run],
+        tasks=[scheduler.run, reconcile_scheduler.run, outbox.run],
+        pools=[reader],
         providers=providers,
     )
