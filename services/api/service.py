@@ -14,7 +14,17 @@ from services.api import store
 from services.api.live import Hub
 from services.api.pages import assets, home
 from services.api.pages import builds as build_pages
-from services.api.routes import builds, live, notifications, older, pipeline, provisioning, system
+from services.api.pages import completeness as completeness_pages
+from services.api.routes import (
+    builds,
+    completeness,
+    live,
+    notifications,
+    older,
+    pipeline,
+    provisioning,
+    system,
+)
 from services.api.settings import ApiSettings
 
 _UNHEARD = 10_000
@@ -60,6 +70,7 @@ def build(settings: ApiSettings) -> Service:
         older.router(reader),
         home.router(reader),
         build_pages.router(reader),
+        completeness_pages.router(reader),
     ]
     front = APIRouter(dependencies=reading)
     for router in guarded:
@@ -74,6 +85,7 @@ def build(settings: ApiSettings) -> Service:
         routers=[
             front,
             provisioning.router(reader, keys, broker, reading=reading),
+            completeness.router(reader, keys, broker, reading=reading),
             live.router(
                 hub,
                 reader,

@@ -29,8 +29,13 @@ class Record:
     def __init__(self, reader: Pool) -> None:
         self._reader = reader
 
-    async def has(self, target: Target, counted: Collection[Counted]) -> dict[Key, Logged]:
-        """Those of `counted` that are recorded."""
+    async def has(
+        self, target: Target, counted: Collection[Counted], *, repository_ids: Collection[str] = ()
+    ) -> dict[Key, Logged]:
+        """Those of `counted` that are recorded.
+
+        `repository_ids`: of the target, as far as they are known; for a census that does not name them.
+        """
         found: dict[Key, Logged] = {}
         async with (
             self._reader.acquire() as connection,
@@ -38,7 +43,7 @@ class Record:
         ):
             rows = list(counted)
             unnamed = any(one.repository_id is None for one in rows)
-            others = await _repository_ids(connection, target) if unnamed else []
+            others = {*repository_ids, *await _repository_ids(connection, target)} if unnamed else set()
             reached = await _reached(connection)
             for start in range(0, len(rows), _CHUNK):
                 refs = {
@@ -51,7 +56,7 @@ class Record:
         return found
 
 
-def _refs(target: Target, one: Counted, others: Sequence[str]) -> list[BuildRef]:
+def _refs(target: Target, one: Counted, others: Collection[str]) -> list[BuildRef]:
     """The attempt by the provider's ids; by each repository of the target when the census names none."""
     return [
         BuildRef(
@@ -200,19 +205,30 @@ class Measurements:
             due,
         )
 
-    async def postponed(self, target: Target, *, until: datetime, why: str) -> None:
-        """Remember that a measurement could not be had."""
+    async def postponed(self, target: Target, *, request_id: UUID, until: datetime, why: str) -> None:
+        """Remember that a measurement could not be had, of a target that was ever polled."""
         await self._pool.execute(
             """
-            INSERT INTO poller.completeness AS known (target_id, postponed_until, postponed_why)
-            VALUES ($1, $2, $3)
+            INSERT INTO poller.completeness AS known (
+                target_id, postponed_request_id, postponed_until, postponed_why
+            )
+            SELECT target_id, $2, $3, $4 FROM poller.targets WHERE target_id = $1
             ON CONFLICT (target_id) DO UPDATE SET
+                postponed_request_id = excluded.postponed_request_id,
                 postponed_until = excluded.postponed_until, postponed_why = excluded.postponed_why
             """,
             target.id,
+            request_id,
             until,
             why,
         )
+
+    async def repository_ids(self, target: Target) -> list[str]:
+        """Under which ids the provider has shown what belongs to the target."""
+        rows = await self._pool.fetch(
+            "SELECT DISTINCT repository_id FROM poller.attempts WHERE target_id = $1", target.id
+        )
+        return [row["repository_id"] for row in rows]
 
     async def memory(self, target: Target, run_ids: Collection[str]) -> dict[Key, Memory]:
         """What the poller believes of the attempts of these runs."""
@@ -264,7 +280,8 @@ class Measurements:
                 ON CONFLICT (target_id) DO UPDATE SET
                     request_id = excluded.request_id, since = excluded.since, until = excluded.until,
                     measured_at = excluded.measured_at, took_seconds = excluded.took_seconds,
-                    asked_again = excluded.asked_again, postponed_until = NULL, postponed_why = NULL
+                    asked_again = excluded.asked_again, postponed_until = NULL, postponed_why = NULL,
+                    postponed_request_id = NULL
                 """,
                 target.id,
                 found.request_id,

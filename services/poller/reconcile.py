@@ -18,7 +18,7 @@ from chassis.broker import Broker
 from chassis.delivery import Delivery
 from chassis.retry import Permanent
 from services.poller import completeness, metrics
-from services.poller.completeness import Gap, Standing, suspects
+from services.poller.completeness import Gap, Key, Logged, Standing, suspects
 from services.poller.measurements import Measurement, Measurements, Record
 from services.poller.provider import (
     Counted,
@@ -91,7 +91,8 @@ class Reconciles:
         target = Target(command.provider, command.instance, command.target)
         provider = self._providers.get((target.provider, target.instance))
         if provider is None or not self._is_target(target):
-            return _ended(target, "unknown_target")
+            why = "It is not among the targets of the settings."
+            return await self._put_off(target, command, "unknown_target", why=why)
         asked = (await self._measurements.asked([target])).get(target.id)
         if asked is not None and asked.request_id == command.request_id:
             return _ended(target, "measured_already")
@@ -101,15 +102,15 @@ class Reconciles:
         if expires <= now:
             return _ended(target, "expired")
         if span is None:
-            return _ended(target, "nothing_to_measure")
+            why = "Nothing of it is older than two polls: only that is judged."
+            return await self._put_off(target, command, "too_young", why=why)
         try:
             counted = await self._count(target, provider, span, until=expires)
         except MustWaitError as wait:
-            await self._put_off(target, timedelta(seconds=wait.seconds), wait.reason)
-            return _ended(target, "waiting")
+            pause = timedelta(seconds=wait.seconds)
+            return await self._put_off(target, command, "waiting", why=wait.reason, pause=pause)
         except PollFailedError as failure:
-            await self._put_off(target, _TRY_AGAIN, failure.detail)
-            return _ended(target, failure.reason)
+            return await self._put_off(target, command, failure.reason, why=failure.detail)
         if counted is None:
             return _ended(target, "expired")
         await self._measure(target, command, span, counted, began=now, cause=envelope)
@@ -151,9 +152,20 @@ class Reconciles:
                 return True
         return False
 
-    async def _put_off(self, target: Target, pause: timedelta, why: str) -> None:
-        await self._measurements.postponed(target, until=datetime.now(UTC) + pause, why=why)
+    async def _put_off(
+        self,
+        target: Target,
+        command: ReconcileTargetV1,
+        outcome: str,
+        *,
+        why: str,
+        pause: timedelta = _TRY_AGAIN,
+    ) -> None:
+        await self._measurements.postponed(
+            target, request_id=command.request_id, until=datetime.now(UTC) + pause, why=why
+        )
         log.info("completeness not measured", target=target.name, provider=target.provider, why=why)
+        _ended(target, outcome)
 
     # -- what the log has of it
 
@@ -167,11 +179,11 @@ class Reconciles:
         began: datetime,
         cause: Envelope,
     ) -> None:
-        logged = await self._record.has(target, counted)
+        logged = await self._has(target, counted)
         left = suspects(counted, logged)
         if left:
             left, standing = await self._wait_for(target, left, counted_at=datetime.now(UTC))
-            now_logged = await self._record.has(target, left)
+            now_logged = await self._has(target, left)
             logged |= now_logged
             left = suspects(left, now_logged)
             memory = await self._measurements.memory(target, {one.run_id for one in left})
@@ -214,7 +226,11 @@ class Reconciles:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broker.stopping.wait(), self._patience.look_seconds)
             self._stop_if_told()
-            left = suspects(left, await self._record.has(target, left))
+            left = suspects(left, await self._has(target, left))
+
+    async def _has(self, target: Target, counted: Collection[Counted]) -> dict[Key, Logged]:
+        ids = await self._measurements.repository_ids(target)
+        return await self._record.has(target, counted, repository_ids=ids)
 
     def _stop_if_told(self) -> None:
         if self._broker.stopping.is_set():

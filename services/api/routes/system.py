@@ -24,6 +24,8 @@ def information() -> dict[str, Any]:
             "builds": "/api/v1/builds/",
             "notifications": "/api/v1/notifications/history",
             "provisioning": "/api/v1/provisioning/runs",
+            "targets": "/api/v1/targets",
+            "completeness": "/api/v1/completeness",
             "websocket": "/ws",
             "health": "/health",
             "metrics": "/metrics",

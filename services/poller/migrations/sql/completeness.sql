@@ -12,7 +12,8 @@ CREATE TABLE poller.completeness (
     asked_again integer,
     -- Why a newer one could not be carried out, and when that may be tried again.
     postponed_until timestamptz,
-    postponed_why text
+    postponed_why text,
+    postponed_request_id uuid
 );
 -- What each measurement found, by the UTC day on which the attempts' runs were created: a later one replaces it.
 CREATE TABLE poller.completeness_days (
@@ -41,7 +42,8 @@ CREATE TABLE poller.completeness_gaps (
 CREATE INDEX completeness_gaps_by_age ON poller.completeness_gaps (target_id, created_at);
 CREATE VIEW poller.published_completeness AS
 SELECT one.target_id, target.provider, target.instance, target.target, one.since, one.until, one.measured_at,
-       one.took_seconds, one.asked_again, one.request_id, one.postponed_until, one.postponed_why
+       one.took_seconds, one.asked_again, one.request_id, one.postponed_until, one.postponed_why,
+       one.postponed_request_id
 FROM poller.completeness AS one JOIN poller.targets AS target USING (target_id);
 COMMENT ON VIEW poller.published_completeness IS
     'When what a provider has of a target was last compared with what the log has; one row a target asked about.';
@@ -60,6 +62,8 @@ COMMENT ON COLUMN poller.published_completeness.request_id IS 'Of the command th
 COMMENT ON COLUMN poller.published_completeness.postponed_until IS
     'A newer measurement could not be had and is asked for again after this; NULL when none is due.';
 COMMENT ON COLUMN poller.published_completeness.postponed_why IS 'Why, for a person.';
+COMMENT ON COLUMN poller.published_completeness.postponed_request_id IS
+    'Of the command that could not be carried out.';
 CREATE VIEW poller.published_completeness_days AS
 SELECT target_id, day, at_provider, recorded, unavailable, missing, open_but_ended, measured_at
 FROM poller.completeness_days;
