@@ -9,6 +9,8 @@ PACKAGES := contracts/buildlight_contracts chassis reports services buildlight s
 BENCHES := $(patsubst bench/%.py,bench.%,$(filter-out %/__init__.py %/__main__.py,$(wildcard bench/[a-z]*.py)))
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 CHROMIUM := /usr/bin/chromium
+# Test processes side by side, each with servers of its own.
+WORKERS ?= 2
 REDIS := /usr/bin/redis-server
 
 SETUP := .venv/.project
@@ -23,7 +25,7 @@ up: $(SETUP) $(NODE) $(if $(BUILDLIGHT_AMQP_URL)$(shell grep -s ^BUILDLIGHT_AMQP
 	@exec $(BIN)/python -m buildlight.up
 
 test: $(SETUP) $(NODE) $(RABBITMQ) $(CHROMIUM) ## Run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(SETUP) ## Check style, types and the floors
 	@$(BIN)/ruff check .

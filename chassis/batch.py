@@ -143,7 +143,8 @@ class BatchSubscriber:
         except asyncio.CancelledError:
             self._stopping.set()
             with contextlib.suppress(Exception, asyncio.CancelledError):
-                await asyncio.wait_for(work, GRACE_SECONDS)
+                async with asyncio.timeout(GRACE_SECONDS):
+                    await work
             raise
 
     async def _handle(self, channel: AbstractChannel, batch: Sequence[DeliveredMessage]) -> None:

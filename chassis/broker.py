@@ -24,9 +24,8 @@ from prometheus_client import REGISTRY, Counter, Gauge
 from buildlight_contracts.commands import Command
 from buildlight_contracts.envelope import CONTENT_TYPE, MAX_MESSAGE_BYTES, Envelope, Fact
 from buildlight_contracts.routing import COMMANDS, INTAKE, Exchange
-from chassis.database import is_misconfigured
 from chassis.delivery import Delivery
-from chassis.outage import Outage, outage_of
+from chassis.outage import LONGEST_BACKOFF_SECONDS, Outage, patiently
 from chassis.retry import Bury, Hold, Park, Permanent, decide, still_early, strip_broker_headers
 from chassis.telemetry import traceparent
 from chassis.tolerant import decode_tolerantly
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 Handler = Callable[[Delivery], Awaitable[None]]
 
 CONFIRM_TIMEOUT_SECONDS = 15.0
-_LONGEST_BACKOFF_SECONDS = 5.0
 _STOP_SECONDS = 12.0
 
 MESSAGES_FAILED = Counter(
@@ -296,27 +294,14 @@ class Failures:
     async def wait(self, dependency: str, held: int) -> None:
         """Pause before try number `held` of what a dependency's outage keeps in hand; longer each time."""
         with MESSAGES_HELD.labels(self._queue.name, dependency).track_inprogress():
-            pause = min(_LONGEST_BACKOFF_SECONDS, 0.1 * 2**held) * random.uniform(0.5, 1.0)  # noqa: S311
+            pause = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**held) * random.uniform(0.5, 1.0)  # noqa: S311
             try:
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
             except TimeoutError:
                 return
         # Unacknowledged on purpose: RabbitMQ gives it to someone else.
         raise asyncio.CancelledError
-
-
-async def patiently(dependency: str, attempt: Callable[[], Awaitable[object]]) -> None:
-    """Call `attempt` until it does not fail for want of a connection, with backoff."""
-    for tries in range(1_000_000):
-        try:
-            await attempt()
-            return
-        except Exception as error:
-            if outage_of(error) is None or is_misconfigured(error):
-                raise
-            if tries == 0:
-                log.warning("waiting for a dependency", dependency=dependency, error=str(error))
-            await asyncio.sleep(min(_LONGEST_BACKOFF_SECONDS, 0.2 * 2 ** min(tries, 10)))
 
 
 def _rabbit_queue(queue: Queue) -> RabbitQueue:

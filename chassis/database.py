@@ -1,8 +1,6 @@
 """Postgres as every service meets it: pools of one shape, what an outage is, and the schema's version."""
 
-import asyncio
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -70,37 +68,13 @@ def make_pool(
     )
 
 
-async def open_pool(
-    url: str,
-    *,
-    application: str,
-    role: str | None = APP_ROLE,
-    min_size: int = 0,
-    max_size: int = 4,
-    command_timeout_seconds: float = 60.0,
-    idle_in_transaction_seconds: float = 30.0,
-) -> Pool:
-    """`make_pool`, opened and tried.
+async def open_made(pool: Pool) -> None:
+    """Open what `make_pool` made, and try it.
 
     Raises:
         WrongVersionError: the role is not there yet, or not for this user.
-        BaseException: for which `is_outage` holds, when the database is away; see `wait_for_database`.
+        BaseException: for which `is_outage` holds, when the database is away; see `chassis.outage.patiently`.
     """
-    pool = make_pool(
-        url,
-        application=application,
-        role=role,
-        min_size=min_size,
-        max_size=max_size,
-        command_timeout_seconds=command_timeout_seconds,
-        idle_in_transaction_seconds=idle_in_transaction_seconds,
-    )
-    await open_made(pool)
-    return pool
-
-
-async def open_made(pool: Pool) -> None:
-    """Open what `make_pool` made, and try it; raises as `open_pool` does."""
     await pool
     try:
         await pool.fetchval("SELECT 1")
@@ -108,36 +82,6 @@ async def open_made(pool: Pool) -> None:
         raise WrongVersionError(
             f"The database's user cannot act as its role ({error}). Run `buildlight migrate`, then start again."
         ) from error
-
-
-async def wait_for_database(
-    url: str,
-    *,
-    timeout_seconds: float | None = None,
-    on_wait: Callable[[BaseException], None] = lambda _: None,
-) -> None:
-    """Return when the database takes connections; for ever, unless given a time.
-
-    `on_wait` is told why, once an attempt; they come after 0.1 s, then ever slower up to 5 s.  A wrong
-    password or database name is raised at once: no waiting mends it.
-
-    Raises:
-        TimeoutError: it was away for all of `timeout_seconds`.
-    """
-    async with asyncio.timeout(timeout_seconds):
-        pause = 0.1
-        while True:
-            try:
-                connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
-            except Exception as error:
-                if is_misconfigured(error) or not is_outage(error):
-                    raise
-                on_wait(error)
-            else:
-                await connection.close()
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
 
 
 _POOL_IS_SHUT: Final = (

@@ -75,7 +75,8 @@ class Outbox:
                 )
                 await asyncio.sleep(1.0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), _POLL_SECONDS)
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._woken.wait()
             self._woken.clear()
 
     async def _publish_some(self) -> bool:

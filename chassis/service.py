@@ -17,10 +17,11 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware import Middleware
 
-from chassis.broker import Broker, patiently
+from chassis.broker import Broker
 from chassis.database import Pool, open_made
 from chassis.health import Check, report, run_checks
 from chassis.http import make_app
+from chassis.outage import patiently
 
 WEB: dict[str, Any] = {
     "log_config": None,
@@ -68,7 +69,8 @@ class Service:
         await self.broker.stop()
         for pool in (self.pool, *self.pools):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pool.close(), 5)
+                async with asyncio.timeout(5):
+                    await pool.close()
             pool.terminate()
 
     async def ready(self) -> dict[str, str]:

@@ -188,7 +188,7 @@ async def own_rabbitmq(tmp_path: Path) -> AsyncIterator[RabbitMQ]:
 def eventually() -> Callable[..., Awaitable[object]]:
     """Give a function that waits for a condition (plain or async) where a test would sleep."""
 
-    async def wait(condition: Callable[[], object], *, timeout: float = 10.0) -> object:  # noqa: ASYNC109
+    async def wait(condition: Callable[[], object], *, timeout: float = 60.0) -> object:  # noqa: ASYNC109
         async with asyncio.timeout(timeout):
             while True:
                 result = condition()

@@ -13,9 +13,9 @@ from buildlight_contracts.builds import PipelineBrokeV1, PipelineRecoveredV1
 from buildlight_contracts.catalogue import BadMessage, explain, fact_of, parse
 from buildlight_contracts.envelope import TYPE_PREFIX, Envelope
 from buildlight_contracts.notifications import NotificationFailedV1, NotificationSentV1
-from chassis.broker import Broker, patiently
+from chassis.broker import Broker
 from chassis.delivery import Delivery
-from chassis.outage import Outage
+from chassis.outage import Outage, patiently
 from chassis.retry import ATTEMPT, Bury, Permanent, Transient, decide, reason_of
 from chassis.telemetry import traceparent
 from services.notifier import render

@@ -319,7 +319,7 @@ def _surroundings() -> dict[str, str]:
 
 
 async def until(
-    look: Callable[[], Awaitable[FoundT]], *, seconds: float = 30, why: str = "", pause: float = 0.1
+    look: Callable[[], Awaitable[FoundT]], *, seconds: float = 90, why: str = "", pause: float = 0.1
 ) -> FoundT:
     """Look again and again until there is something to see; what was seen.
 

@@ -71,7 +71,8 @@ class Flow:
 
     async def _pause(self, least: float, most: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), self._random.uniform(least, most))
+            async with asyncio.timeout(self._random.uniform(least, most)):
+                await self._ending.wait()
 
     async def _pipeline(self, repository: str) -> None:
         """One run after the other, each with another end than the one before it."""

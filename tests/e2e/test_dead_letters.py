@@ -105,8 +105,12 @@ async def test_what_intake_cannot_record_is_archived_with_its_reason(fleet: Flee
         ("ingest.append", "permanent", 1)
     }
     ids = [str(derive_id(SOURCE, event.id)) for event in good]
-    recorded = await fleet.sql("SELECT id::text FROM log.events WHERE id = ANY($1::uuid[])", ids)
-    assert sorted(row["id"] for row in recorded) == sorted(ids)
+
+    async def all_recorded() -> bool:
+        recorded = await fleet.sql("SELECT id::text FROM log.events WHERE id = ANY($1::uuid[])", ids)
+        return sorted(row["id"] for row in recorded) == sorted(ids)
+
+    await until(all_recorded, why="a good message was not recorded")
 
     for name, body in bad.items():
         letter = dead[names[name]]

@@ -66,9 +66,8 @@ def router(
             DROPPED.inc()
             # It does not read, so it may never read this either.
             with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-                await asyncio.wait_for(
-                    socket.close(TRY_AGAIN_LATER, "too slow; resume from your last position"), _CLOSE_SECONDS
-                )
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await socket.close(TRY_AGAIN_LATER, "too slow; resume from your last position")
             return
         for error in ended:
             if isinstance(error, Exception) and not isinstance(error, WebSocketDisconnect | RuntimeError):

@@ -18,7 +18,7 @@ from buildlight_contracts.builds import BuildObservedV1, BuildUnavailableV1
 from buildlight_contracts.envelope import Fact, derive_id
 from buildlight_contracts.states import State
 from buildlight_contracts.testing import example
-from chassis.database import READER_ROLE, Connection, Pool, open_pool
+from chassis.database import READER_ROLE, Connection, Pool, make_pool
 from chassis.follower import Follower, Recorded
 from services.analytics.projections import PROJECTIONS, pipelines
 from services.ingest.log import append
@@ -35,7 +35,7 @@ TABLES = {
 
 @pytest_asyncio.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    async with await open_pool(database_url, application="analytics", max_size=8) as pool:
+    async with make_pool(database_url, application="analytics", max_size=8) as pool:
         yield pool
 
 
@@ -294,7 +294,7 @@ def batches(facts: list[Fact], randomness: random.Random) -> Iterator[list[Fact]
 async def database(server: PostgresServer, template: str) -> AsyncIterator[Pool]:
     name = f"test_{uuid4().hex[:12]}"
     await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    async with await open_pool(server.database(name), application="analytics") as pool:
+    async with make_pool(server.database(name), application="analytics") as pool:
         yield pool
     await server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -398,7 +398,7 @@ def _implied(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 async def test_the_read_models_are_documented_and_open_to_readers_alone(database_url: str) -> None:
     """A comment on every table and column; the reader may select these four and nothing else of analytics."""
-    async with await open_pool(database_url, application="grafana", role=READER_ROLE) as reader:
+    async with make_pool(database_url, application="grafana", role=READER_ROLE) as reader:
         columns = await reader.fetch("""
             SELECT relname, attname,
                    col_description(pg_class.oid, attnum) IS NOT NULL AND obj_description(pg_class.oid) IS NOT NULL

@@ -13,7 +13,7 @@ from buildlight_contracts.catalogue import fact_of
 from buildlight_contracts.envelope import Envelope, Fact
 from buildlight_contracts.routing import HINTS, INTAKE
 from chassis.broker import Broker
-from chassis.database import Pool, open_pool
+from chassis.database import Pool, make_pool
 from chassis.follower import Follower
 from chassis.outbox import Outbox
 from chassis.service import Service
@@ -44,7 +44,7 @@ STORY = [
 
 @pytest_asyncio.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    async with await open_pool(database_url, application="analytics", max_size=8) as pool:
+    async with make_pool(database_url, application="analytics", max_size=8) as pool:
         yield pool
 
 

@@ -48,7 +48,8 @@ async def happen(api: Running, stage: Stage, fact: Any) -> int:
 
 
 async def frame(socket: ClientConnection) -> dict[str, Any]:
-    message = json.loads(await asyncio.wait_for(socket.recv(), 10))
+    async with asyncio.timeout(30):
+        message = json.loads(await socket.recv())
     assert isinstance(message, dict)
     return message
 
@@ -229,7 +230,8 @@ async def test_a_client_that_does_not_read_is_dropped_and_others_are_not(
         )
         with pytest.raises(websockets.ConnectionClosed) as ended:
             while True:
-                await asyncio.wait_for(slow.recv(), 10)
+                async with asyncio.timeout(30):
+                    await slow.recv()
         assert ended.value.rcvd is None or ended.value.rcvd.code == 1013
 
 

@@ -423,7 +423,7 @@ async def test_a_provisioning_run_is_asked_for_and_followed(
     assert answer.headers["location"] == location
     from buildlight_contracts.catalogue import command_of, parse
 
-    message = await commands.get(timeout=5)
+    message = await commands.get(timeout=30)
     command = command_of(parse(message.body))
     assert command.model_dump() == {
         "run_id": "prov-1",

@@ -20,7 +20,7 @@ async def test_a_virtual_host_takes_and_gives_a_message(amqp_url: str) -> None:
         channel = await connection.channel()
         queue = await channel.declare_queue("mine", durable=True, arguments={"x-queue-type": "quorum"})
         await channel.default_exchange.publish(aio_pika.Message(b"hello"), routing_key="mine")
-        message = await queue.get(timeout=5)
+        message = await queue.get(timeout=30)
         assert message.body == b"hello"
         await message.ack()
 

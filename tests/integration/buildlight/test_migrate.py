@@ -13,7 +13,7 @@ from pydantic import SecretStr
 import services
 from buildlight.migrate import CannotMigrateError, migrate
 from buildlight.servers import Postgres
-from chassis.database import open_pool, require_version
+from chassis.database import make_pool, require_version
 
 INGEST = Path(services.__file__).parent / "ingest" / "migrations"
 INGEST_REVISIONS = [
@@ -89,7 +89,7 @@ async def test_databases_at_once_share_the_servers_roles(
         await server.execute(f"CREATE DATABASE {name}")
     await asyncio.gather(*(migrate(address(own_postgres, name), locations=[INGEST]) for name in names))
     for name in names:
-        async with await open_pool(address(own_postgres, name), application="ingest") as pool:
+        async with make_pool(address(own_postgres, name), application="ingest") as pool:
             await require_version(pool, "ingest", "ingest_0001")
 
 
@@ -102,7 +102,7 @@ async def test_the_databases_owner_who_may_create_roles_suffices(
     url = address(own_postgres, "company", "tenant")
     await migrate(url, locations=[INGEST])
     await migrate(url, locations=[INGEST])
-    async with await open_pool(url, application="ingest") as pool:
+    async with make_pool(url, application="ingest") as pool:
         assert await pool.fetchval("SELECT current_user::text") == "buildlight_app"
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await pool.execute("DELETE FROM log.events")
@@ -142,7 +142,7 @@ async def test_a_user_without_rights_is_told_what_an_administrator_must_run(
     for statement in statements[4:]:
         await server.execute(statement)
     await migrate(url, locations=[INGEST])
-    async with await open_pool(url, application="ingest") as pool:
+    async with make_pool(url, application="ingest") as pool:
         await require_version(pool, "ingest", "ingest_0001")
 
 
@@ -156,7 +156,7 @@ async def test_services_may_log_in_with_passwords_of_their_own(own_postgres: Pos
     )
     for role, password in (("buildlight_app", "it%27s"), ("buildlight_reader", "read")):
         url = address(own_postgres, "buildlight", role, password)
-        async with await open_pool(url, application="try", role=role) as pool:
+        async with make_pool(url, application="try", role=role) as pool:
             row = await pool.fetchrow(
                 "SELECT current_user::text, session_user::text, count(*) FROM log.events"
             )
@@ -172,7 +172,7 @@ async def test_a_service_that_builds_on_the_log_comes_after_it(
     lines: list[str] = []
     await migrate(empty_database_url, report=lines.append, locations=[after, INGEST])
     assert lines == [*INGEST_REVISIONS, "aftermath_0001  Things of aftermath"]
-    async with await open_pool(empty_database_url, application="aftermath") as pool:
+    async with make_pool(empty_database_url, application="aftermath") as pool:
         await require_version(pool, "ingest", "ingest_0001")
         await require_version(pool, "aftermath", "aftermath_0001")
     await migrate(empty_database_url, report=lines.append, locations=[after, INGEST])

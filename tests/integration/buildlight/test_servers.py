@@ -78,7 +78,7 @@ async def test_rabbitmq_keeps_confirmed_messages_when_killed(
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue("kept", passive=True)
-        assert (await queue.get(timeout=5)).body == b"42"
+        assert (await queue.get(timeout=30)).body == b"42"
 
 
 async def test_a_server_that_crashed_by_itself_starts_again(own_postgres: Postgres) -> None:

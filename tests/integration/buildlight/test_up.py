@@ -209,7 +209,8 @@ async def test_a_child_that_dies_is_named_with_its_last_words(
         with contextlib.suppress(httpx.TransportError):
             await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{environ['BUILDLIGHT_PORT']}/die")
         with pytest.raises(ServerError, match=r"Buildlight ended by itself[\s\S]*the reason is here"):
-            await asyncio.wait_for(asyncio.shield(task), 10)
+            async with asyncio.timeout(30):
+                await asyncio.shield(task)
 
 
 async def test_services_that_do_not_start_are_named(checkout: Path, environ: dict[str, str]) -> None:

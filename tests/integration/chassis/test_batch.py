@@ -156,7 +156,7 @@ async def test_a_connection_lost_mid_batch_loses_nothing(
         await eventually(lambda: handler.batches)
         await kill_connections(rabbitmq_server, amqp_url, eventually)
         handler.go_on.set()
-        await eventually(lambda: len(handler.batches) == 21, timeout=20)
+        await eventually(lambda: len(handler.batches) == 21, timeout=60)
     assert handler.batches[0] == [b"%d" % number for number in range(20)]
     assert sorted(handler.batches[1:], key=lambda batch: int(batch[0])) == [
         [b"%d" % number] for number in range(20)
@@ -334,7 +334,7 @@ async def test_large_messages_make_small_batches(amqp_url: str, eventually: Even
     async with publisher(amqp_url) as channel:
         await publish(channel, *(b"%02d" % number * (MAX_MESSAGE_BYTES // 2) for number in range(12)))
     async with consuming(amqp_url, handler, linger_seconds=1.0):
-        await eventually(lambda: sum(map(len, handler.batches)) == 12, timeout=20)
+        await eventually(lambda: sum(map(len, handler.batches)) == 12, timeout=60)
     assert max(map(len, handler.batches)) == 8
 
 

@@ -44,7 +44,8 @@ async def test_a_killed_broker_loses_nothing_that_was_confirmed(
         await eventually(lambda: len(confirmed) > 20)
         await own_rabbitmq.kill()
         await own_rabbitmq.start()
-        await asyncio.wait_for(flow, 60)
+        async with asyncio.timeout(60):
+            await flow
         await eventually(lambda: handled == confirmed, timeout=30)
     finally:
         await broker.stop()

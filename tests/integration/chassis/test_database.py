@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import asyncpg
 import pytest
@@ -12,15 +13,16 @@ from chassis.database import (
     READER_ROLE,
     WrongVersionError,
     is_outage,
-    open_pool,
+    make_pool,
+    open_made,
     require_version,
-    wait_for_database,
 )
+from chassis.outage import patiently
 
 
 async def test_a_pool_acts_as_the_services_role_in_utc_with_json(database_url: str) -> None:
     """A pool's connections act as the services' role, in UTC, and give JSON as Python values."""
-    async with await open_pool(database_url, application="try") as pool:
+    async with make_pool(database_url, application="try") as pool:
         for _ in range(2):  # again after the pool has reset the connection
             row = await pool.fetchrow(
                 "SELECT current_user AS role, current_setting('timezone') AS zone, $1::jsonb AS json, "
@@ -40,7 +42,7 @@ async def test_a_pool_acts_as_the_services_role_in_utc_with_json(database_url: s
 
 async def test_the_reader_reads_the_log_and_writes_nothing(database_url: str) -> None:
     """The reader's role may read the log; it may not append to it."""
-    async with await open_pool(database_url, application="api", role=READER_ROLE) as pool:
+    async with make_pool(database_url, application="api", role=READER_ROLE) as pool:
         assert await pool.fetch("SELECT * FROM log.events") == []
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await pool.execute(
@@ -51,8 +53,8 @@ async def test_the_reader_reads_the_log_and_writes_nothing(database_url: str) ->
 async def test_a_stalled_transaction_loses_its_locks(database_url: str) -> None:
     """A session that holds a transaction and does nothing is ended, and its locks are free."""
     async with (
-        await open_pool(database_url, application="stalled", idle_in_transaction_seconds=0.1) as stalled,
-        await open_pool(database_url, application="other", command_timeout_seconds=5) as other,
+        make_pool(database_url, application="stalled", idle_in_transaction_seconds=0.1) as stalled,
+        make_pool(database_url, application="other", command_timeout_seconds=5) as other,
     ):
 
         async def stall() -> None:
@@ -71,19 +73,19 @@ async def test_a_role_that_is_missing_is_named_with_what_to_do(own_postgres: Pos
     with pytest.raises(
         WrongVersionError, match=r"cannot act as its role .*buildlight_app.* Run `buildlight migrate`"
     ):
-        await open_pool(own_postgres.url, application="ingest")
+        await open_made(make_pool(own_postgres.url, application="ingest"))
 
 
 async def test_the_schemas_version_is_required(database_url: str, empty_database_url: str) -> None:
     """A service starts on a database that has its revision and refuses one that has not."""
-    async with await open_pool(database_url, application="ingest") as pool:
+    async with make_pool(database_url, application="ingest") as pool:
         await require_version(pool, "ingest", "ingest_0001")
         with pytest.raises(WrongVersionError) as refused:
             await require_version(pool, "ingest", "ingest_9999")
         assert str(refused.value).endswith(
             "this release needs ingest_9999. Run `buildlight migrate`, then start again."
         )
-    async with await open_pool(empty_database_url, application="ingest", role=None) as pool:
+    async with make_pool(empty_database_url, application="ingest", role=None) as pool:
         with pytest.raises(WrongVersionError) as refused:
             await require_version(pool, "ingest", "ingest_0001")
         assert str(refused.value) == (
@@ -110,7 +112,7 @@ async def test_every_operation_fails_with_an_outage_while_the_server_is_away(
                 failures.append(error)
             await asyncio.sleep(0.002)
 
-    pool = await open_pool(own_postgres.url, application="try", role=None, min_size=4, max_size=8)
+    pool = await make_pool(own_postgres.url, application="try", role=None, min_size=4, max_size=8)
     await pool.execute("CREATE TABLE t (n int)")
 
     async def transaction() -> None:
@@ -131,6 +133,13 @@ async def test_every_operation_fails_with_an_outage_while_the_server_is_away(
     async def connect() -> None:
         await (await asyncpg.connect(own_postgres.url)).close()
 
+    async def tried(failed: list[BaseException]) -> None:
+        try:
+            await connect()
+        except Exception as error:
+            failed.append(error)
+            raise
+
     operations: list[Callable[[], Awaitable[object]]] = [
         lambda: pool.fetchval("SELECT pg_sleep(0.01)"),
         lambda: pool.fetch("SELECT $1::int", 1),
@@ -145,7 +154,7 @@ async def test_every_operation_fails_with_an_outage_while_the_server_is_away(
         await eventually(lambda seen=seen: len(failures) > seen + 50)
         starting = asyncio.create_task(own_postgres.start())
         waited: list[BaseException] = []
-        await wait_for_database(own_postgres.url, timeout_seconds=30, on_wait=waited.append)
+        await patiently("postgres", partial(tried, waited))
         await starting
         assert waited
         assert all(map(is_outage, waited))
@@ -160,6 +169,7 @@ async def test_every_operation_fails_with_an_outage_while_the_server_is_away(
 async def test_waiting_ends_at_once_for_a_wrong_name_and_in_time_for_silence(database_url: str) -> None:
     """A database that does not exist is no reason to wait; a server that is away is, for the time given."""
     with pytest.raises(asyncpg.InvalidCatalogNameError):
-        await wait_for_database(database_url.rpartition("/")[0] + "/nowhere")
+        await patiently("postgres", partial(asyncpg.connect, database_url.rpartition("/")[0] + "/nowhere"))
     with pytest.raises(TimeoutError):
-        await wait_for_database("postgresql://nobody@127.0.0.1:1/nowhere", timeout_seconds=0.3)
+        async with asyncio.timeout(0.3):
+            await patiently("postgres", partial(asyncpg.connect, "postgresql://nobody@127.0.0.1:1/nowhere"))

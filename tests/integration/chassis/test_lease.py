@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest_asyncio
 
-from chassis.database import Pool, open_pool
+from chassis.database import Pool, make_pool
 from chassis.lease import Lease
 
 Eventually = Callable[..., Awaitable[object]]
@@ -21,7 +21,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
         GRANT ALL ON play.leases TO buildlight_app;
     """)
     await connection.close()
-    async with await open_pool(database_url, application="play") as pool:
+    async with make_pool(database_url, application="play") as pool:
         yield pool
 
 

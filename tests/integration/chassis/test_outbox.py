@@ -16,7 +16,7 @@ from buildlight_contracts.envelope import Envelope
 from buildlight_contracts.routing import INTAKE
 from buildlight_contracts.testing import example_envelope
 from chassis.broker import Broker
-from chassis.database import Pool, open_pool
+from chassis.database import Pool, make_pool
 from chassis.outbox import Outbox
 from chassis.retry import Permanent
 
@@ -34,7 +34,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
         GRANT ALL ON ALL SEQUENCES IN SCHEMA play TO buildlight_app;
     """)
     await connection.close()
-    async with await open_pool(database_url, application="play", max_size=8) as pool:
+    async with make_pool(database_url, application="play", max_size=8) as pool:
         yield pool
 
 

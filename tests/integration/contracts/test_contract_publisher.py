@@ -45,7 +45,7 @@ async def bind(channel: AbstractChannel, exchange: Exchange, key: str, **argumen
 
 
 async def arrived(queue: AbstractQueue) -> AbstractIncomingMessage:
-    message = await queue.get(timeout=5)
+    message = await queue.get(timeout=30)
     await message.ack()
     return message
 

@@ -14,7 +14,7 @@ from buildlight_contracts.builds import BuildObservedV1
 from buildlight_contracts.envelope import Envelope
 from buildlight_contracts.routing import INTAKE
 from buildlight_contracts.testing import example_envelope
-from chassis.database import Pool, open_pool
+from chassis.database import Pool, make_pool
 from chassis.service import Service
 from chassis.topology import Queue, declare
 from services.ingest.queues import QUEUES
@@ -50,7 +50,7 @@ async def running(
 @pytest_asyncio.fixture
 async def service_pool(database_url: str) -> AsyncIterator[Pool]:
     """A pool with the rights of a service."""
-    async with await open_pool(database_url, application="test") as pool:
+    async with make_pool(database_url, application="test") as pool:
         yield pool
 
 

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from buildlight_contracts.commands import ReplayDeadLettersV1
 from buildlight_contracts.envelope import Envelope
 from buildlight_contracts.routing import COMMANDS
-from chassis.database import READER_ROLE, Pool, open_pool
+from chassis.database import READER_ROLE, Pool, make_pool
 from chassis.topology import Queue, declare
 from services.ingest.queues import QUEUES
 from tests.integration.ingest.conftest import Eventually, message_count, running
@@ -78,7 +78,7 @@ async def test_a_dead_letter_is_archived_once_and_recorded(
     async with running(amqp_url, database_url, ARCHIVED):
         await eventually(lambda: recorded(service_pool, "message.dead_lettered.v1"))
         assert await eventually(lambda: empty(channel, WORK.dead))
-    async with await open_pool(database_url, application="reader", role=READER_ROLE) as reader:
+    async with make_pool(database_url, application="reader", role=READER_ROLE) as reader:
         rows = [dict(row) for row in await reader.fetch("SELECT * FROM ingest.published_dead_letters")]
     [fact] = await recorded(service_pool, "message.dead_lettered.v1")
     assert rows == [
@@ -238,7 +238,7 @@ async def test_odd_letters_are_archived_and_hold_up_nobody(
         return [row["body"] for row in rows] == bodies
 
     async with running(amqp_url, database_url, ARCHIVED):
-        await eventually(archived, timeout=20)
+        await eventually(archived, timeout=60)
         await eventually(lambda: empty(channel, WORK.dead))
     messages = await service_pool.fetch("SELECT message_id FROM ingest.dead_letters ORDER BY body")
     assert messages[3]["message_id"] == "?" * 255

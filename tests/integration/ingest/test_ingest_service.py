@@ -232,7 +232,7 @@ async def test_killed_at_any_point_nothing_is_lost_and_nothing_recorded_twice(
         assert await process.wait() == -9
     positions: list[Any] = []
     async with running(amqp_url, database_url):
-        await eventually(lambda: service_pool.fetchval("SELECT position = 50 FROM log.head"), timeout=20)
+        await eventually(lambda: service_pool.fetchval("SELECT position = 50 FROM log.head"), timeout=60)
         async with asyncio.timeout(30), listener.iterator(no_ack=True) as messages:
             async for message in messages:
                 positions.append(message.headers["buildlight-position"])

@@ -16,7 +16,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.database import READER_ROLE, Pool, is_outage, open_pool
+from chassis.database import READER_ROLE, Pool, is_outage, make_pool
 from services.ingest.log import Entry, Fate, append
 
 Eventually = Callable[..., Awaitable[object]]
@@ -41,7 +41,7 @@ def entry(number: int, *, digest: bytes = b"1", data: str = "{}", type_: str = "
 
 @pytest_asyncio.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    async with await open_pool(database_url, application="ingest", max_size=16) as pool:
+    async with make_pool(database_url, application="ingest", max_size=16) as pool:
         yield pool
 
 
@@ -377,9 +377,9 @@ async def test_concurrent_writers_leave_the_log_whole(database_url: str, plan: l
     ledger = Ledger()
     done = asyncio.Event()
     async with (
-        await open_pool(database_url, application="ingest", max_size=12, command_timeout_seconds=10) as pool,
-        await open_pool(database_url, application="follower", role=READER_ROLE) as readers,
-        await open_pool(database_url, application="superuser", role=None) as superuser,
+        make_pool(database_url, application="ingest", max_size=12, command_timeout_seconds=10) as pool,
+        make_pool(database_url, application="follower", role=READER_ROLE) as readers,
+        make_pool(database_url, application="superuser", role=None) as superuser,
     ):
         # Small ones, so that they roll over as well.
         await superuser.execute("UPDATE log.head SET partition_size = 20")

@@ -3,12 +3,8 @@
 import asyncio
 import contextlib
 import functools
-import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +15,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aio_pika
 import asyncpg
-import httpx
 import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -34,68 +29,22 @@ from chassis.service import Service
 from services.notifier.queues import QUEUES
 from services.notifier.service import build
 from services.notifier.settings import NotifierSettings
+from tests.sandbox_stage import Sandbox, fresh, started
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RUNGS = ("100ms", "200ms", "300ms", "400ms")
 
 
-@dataclass
-class Sandbox:
-    """The pretend company's process: where its sinks are, its faults, and what it took."""
-
-    addresses: dict[str, Any]
-    http: httpx.AsyncClient
-
-    async def control(self, method: str, path: str, **options: Any) -> Any:
-        response = await self.http.request(method, f"{self.addresses['control']}{path}", **options)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
-    async def fault(self, **fault: Any) -> None:
-        await self.control("POST", "/faults", json=fault)
-
-    async def effects(self, target: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.control("GET", "/effects", params={"target": target}))[
-            "effects"
-        ]
-        return found
-
-    async def answers(self, target: str) -> dict[str, int]:
-        """How often the sink answered with which status."""
-        counts: dict[str, int] = (await self.control("GET", "/requests", params={"target": target}))[
-            "by_status"
-        ]
-        return counts
-
-
 @pytest.fixture(scope="session")
 def sandbox_addresses() -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "sandbox", "--json", "--repositories", "1", "--speed", "0"]
-    process = subprocess.Popen(
-        command,
-        cwd=CHECKOUT,
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, f"the sandbox ended with {process.wait()} before it was ready"
-    yield json.loads(line)
-    process.send_signal(signal.SIGTERM)
-    process.wait(10)
-    process.stdout.close()
+    with started() as addresses:
+        yield addresses
 
 
 @pytest_asyncio.fixture
 async def sandbox(sandbox_addresses: dict[str, Any]) -> AsyncIterator[Sandbox]:
-    """The sandbox with no faults, and with nothing counted yet."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        sandbox = Sandbox(sandbox_addresses, client)
-        for what in ("/faults", "/effects", "/requests"):
-            await sandbox.control("DELETE", what)
+    async with fresh(Sandbox, sandbox_addresses) as sandbox:
         yield sandbox
-        await sandbox.control("DELETE", "/faults")
 
 
 class Door:
@@ -146,7 +95,7 @@ class World:
     database_url: str
     amqp_url: str
     channel: AbstractChannel
-    recorded: list[Envelope] = field(default_factory=list)
+    recorded: dict[str, Envelope] = field(default_factory=dict)
 
     def settings(self, **changes: Any) -> NotifierSettings:
         """Both channels on, towards the sandbox, with quick retries."""
@@ -194,11 +143,12 @@ class World:
         return envelope
 
     async def facts(self, type_: str) -> list[dict[str, Any]]:
-        """The data of all facts of a type that came to intake so far."""
+        """The data of all facts of a type that came to intake so far, each once as in the log."""
         intake = await self.channel.get_queue("test.intake")
         while message := await intake.get(fail=False, no_ack=True):
-            self.recorded.append(parse(message.body))
-        return [envelope.data for envelope in self.recorded if envelope.routing_key == type_]
+            envelope = parse(message.body)
+            self.recorded[envelope.id] = envelope
+        return [envelope.data for envelope in self.recorded.values() if envelope.routing_key == type_]
 
     async def dead(self, queue: str) -> AbstractIncomingMessage | None:
         """Take a dead letter of `queue`, if there is one."""
@@ -274,7 +224,7 @@ def recovered() -> Callable[..., PipelineRecoveredV1]:
 @pytest.fixture
 def eventually(eventually: Callable[..., Any]) -> Callable[..., Any]:
     """Wait longer than elsewhere: a message goes through three processes and several retries here."""
-    return functools.partial(eventually, timeout=40.0)
+    return functools.partial(eventually, timeout=90.0)
 
 
 @pytest_asyncio.fixture

@@ -54,7 +54,7 @@ async def test_a_break_is_told_once_on_each_channel_and_recorded(
     }
     assert {data["fact_id"] for data in told.values()} == {fact.id}
     assert {data["fact_type"] for data in told.values()} == {"pipeline.broke.v1"}
-    assert {envelope.causationid for envelope in world.recorded} == {fact.id}
+    assert {envelope.causationid for envelope in world.recorded.values()} == {fact.id}
     rows = await world.query("SELECT * FROM notifier.published_history ORDER BY channel")
     assert [(row["rule"], row["channel"], row["title"], row["status"], row["reason"]) for row in rows] == [
         (RULE, "mail", "acme/shop: CI broke on main", "sent", None),

@@ -2,20 +2,14 @@
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aio_pika
 import asyncpg
-import httpx
 import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -29,30 +23,14 @@ from services.provisioner.queues import QUEUES
 from services.provisioner.service import build
 from services.provisioner.settings import ProvisionerSettings
 from services.provisioner.steps import At, nowhere
+from tests.sandbox_stage import Sandbox, fresh, started
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 RUNGS = ("100ms", "200ms")
 
 
-@dataclass
-class Sandbox:
-    """The pretend company's process: addresses, faults, and what it was made to do."""
-
-    addresses: dict[str, Any]
-    http: httpx.AsyncClient
-
-    async def control(self, method: str, path: str, **options: Any) -> Any:
-        response = await self.http.request(method, f"{self.addresses['control']}{path}", **options)
-        assert response.is_success, response.text
-        return response.json() if response.content else None
-
-    async def fault(self, **fault: Any) -> None:
-        await self.control("POST", "/faults", json=fault)
-
-    async def effects(self, target: str) -> list[dict[str, Any]]:
-        answer = await self.control("GET", "/effects", params={"target": target})
-        found: list[dict[str, Any]] = answer["effects"]
-        return found
+class Company(Sandbox):
+    """The sandbox, and what it was made to do."""
 
     async def made(self) -> list[tuple[str, str]]:
         """What GitLab was made to do: (`project_created` or `commit_created`, the project's path)."""
@@ -71,32 +49,14 @@ class Sandbox:
 
 @pytest.fixture(scope="session")
 def sandbox_addresses() -> Iterator[dict[str, Any]]:
-    command = [sys.executable, "-m", "sandbox", "--json", "--repositories", "1", "--speed", "0"]
-    process = subprocess.Popen(
-        command,
-        cwd=CHECKOUT,
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, f"the sandbox ended with {process.wait()} before it was ready"
-    yield json.loads(line)
-    process.send_signal(signal.SIGTERM)
-    process.wait(10)
-    process.stdout.close()
+    with started() as addresses:
+        yield addresses
 
 
 @pytest_asyncio.fixture
-async def sandbox(sandbox_addresses: dict[str, Any]) -> AsyncIterator[Sandbox]:
-    """The sandbox with no faults, and with nothing counted yet."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        sandbox = Sandbox(sandbox_addresses, client)
-        for what in ("/faults", "/effects", "/requests"):
-            await sandbox.control("DELETE", what)
+async def sandbox(sandbox_addresses: dict[str, Any]) -> AsyncIterator[Company]:
+    async with fresh(Company, sandbox_addresses) as sandbox:
         yield sandbox
-        await sandbox.control("DELETE", "/faults")
 
 
 class Rig:
@@ -192,7 +152,7 @@ class Rig:
 
 
 @pytest_asyncio.fixture
-async def rig(database_url: str, amqp_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(database_url: str, amqp_url: str, sandbox: Company, tmp_path: Path) -> AsyncIterator[Rig]:
     await topology.declare(amqp_url, QUEUES, RUNGS)
     settings = {
         "database_url": database_url,

@@ -18,7 +18,7 @@ from services.provisioner.render import Limits
 from services.provisioner.steps import At, Tools
 from services.provisioner.store import Store
 from services.provisioner.workspace import Workspaces
-from tests.integration.provisioner.conftest import CHECKOUT, RUNGS, Eventually, Rig, Sandbox
+from tests.integration.provisioner.conftest import CHECKOUT, RUNGS, Company, Eventually, Rig
 
 POINTS = [f"{moment} {step}" for step in STEPS for moment in ("before", "did", "recorded")]
 
@@ -28,7 +28,7 @@ class Crash(BaseException):
 
 
 async def test_one_project_one_commit_wherever_a_try_ends(
-    rig: Rig, sandbox: Sandbox, database_url: str, amqp_url: str
+    rig: Rig, sandbox: Company, database_url: str, amqp_url: str
 ) -> None:
     """A run whose every try ends one point further on than the last comes to the same end as an untroubled one."""
     left = [*POINTS, "before succeeded"]
@@ -90,7 +90,7 @@ def tools_of(rig: Rig) -> Tools:
 
 @pytest.mark.parametrize("point", ["did create", "did push", "recorded report"])
 async def test_an_error_in_the_service_is_retried(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually, point: str
+    rig: Rig, sandbox: Company, eventually: Eventually, point: str
 ) -> None:
     """Raised once at the point, in the running service: the next rung ends it well."""
     raised: list[str] = []
@@ -108,7 +108,7 @@ async def test_an_error_in_the_service_is_retried(
 
 
 async def test_two_replicas_are_one_at_a_time_at_a_run(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually
+    rig: Rig, sandbox: Company, eventually: Eventually
 ) -> None:
     """The same message at two workers: the second waits for the first, and finds the work done."""
     inside: list[int] = []
@@ -137,7 +137,7 @@ async def test_two_replicas_are_one_at_a_time_at_a_run(
 @pytest.mark.fault
 @pytest.mark.parametrize("path", ["^/api/v4/projects$", "repository/commits$"])
 async def test_a_process_killed_while_gitlab_works(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually, path: str
+    rig: Rig, sandbox: Company, eventually: Eventually, path: str
 ) -> None:
     """Killed between an effect in GitLab and its answer: a new process takes the effect over."""
     if "commits" in path:
@@ -182,5 +182,5 @@ async def test_a_process_killed_while_gitlab_works(
     assert await sandbox.made() == [("project_created", rig.path), ("commit_created", rig.path)]
 
 
-async def _made(sandbox: Sandbox, kinds: list[str]) -> bool:
+async def _made(sandbox: Company, kinds: list[str]) -> bool:
     return [kind for kind, _ in await sandbox.made()] == kinds

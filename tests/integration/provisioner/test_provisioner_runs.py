@@ -12,7 +12,7 @@ import pytest
 from buildlight_contracts.commands import ProvisionV1
 from buildlight_contracts.provisioning import STEPS
 from chassis.broker import Broker
-from tests.integration.provisioner.conftest import RUNGS, Eventually, Rig, Sandbox
+from tests.integration.provisioner.conftest import RUNGS, Company, Eventually, Rig
 
 SUCCEEDED = [(step, "succeeded") for step in STEPS]
 
@@ -21,7 +21,7 @@ def one_of_each(rig: Rig) -> list[tuple[str, str]]:
     return [("project_created", rig.path), ("commit_created", rig.path)]
 
 
-async def test_the_plain_job_becomes_a_repository(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_the_plain_job_becomes_a_repository(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """Plain JSON in; one project with one commit and all files out; steps, facts and call-backs in order."""
     async with rig.running() as service:
         await rig.ask(rig.job())
@@ -94,12 +94,12 @@ async def test_the_plain_job_becomes_a_repository(rig: Rig, sandbox: Sandbox, ev
     }
 
 
-async def _told(sandbox: Sandbox, status: str) -> bool:
+async def _told(sandbox: Company, status: str) -> bool:
     return any(call["body"]["status"] == status for call in await sandbox.told())
 
 
 async def test_our_command_does_the_same(
-    rig: Rig, sandbox: Sandbox, amqp_url: str, eventually: Eventually
+    rig: Rig, sandbox: Company, amqp_url: str, eventually: Eventually
 ) -> None:
     """The command's own ids are the story and the cause of what is recorded."""
     broker = Broker(amqp_url, service="test", rungs=RUNGS)
@@ -119,7 +119,7 @@ async def test_our_command_does_the_same(
     assert facts[-1].routing_key == "provisioning.succeeded.v1"
 
 
-async def test_the_same_job_thrice_is_one_project(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_the_same_job_thrice_is_one_project(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """Asked again while it is queued, at work, or done: answered again, not done again."""
     async with rig.running():
         await rig.ask(rig.job())
@@ -185,7 +185,7 @@ async def failed(rig: Rig, eventually: Eventually, job: dict[str, Any], **settin
 
 
 async def test_an_unknown_blueprint_fails_with_the_list(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually
+    rig: Rig, sandbox: Company, eventually: Eventually
 ) -> None:
     """Nothing is made; the control plane hears why."""
     async with rig.running():
@@ -200,7 +200,7 @@ async def test_an_unknown_blueprint_fails_with_the_list(
     assert await sandbox.made() == []
 
 
-async def test_bad_values_fail_by_name(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_bad_values_fail_by_name(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """Ours and the blueprint's own checks; no value is in the reason, on a view, or in an event."""
     run = await failed(rig, eventually, rig.job(values={"port": "hunter22", "extra": "hunter22"}))
     assert run["error"] == (
@@ -220,7 +220,7 @@ async def test_a_value_its_question_refuses_fails_in_render(rig: Rig, eventually
     )
 
 
-async def test_a_taken_path_is_nobodys_to_use(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_taken_path_is_nobodys_to_use(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """A project of another's at the path is left alone, and the run fails saying what to do."""
     theirs = await sandbox.gitlab("POST", "/projects", json={"name": rig.name, "namespace_id": 123})
     await sandbox.control("DELETE", "/effects")
@@ -233,7 +233,7 @@ async def test_a_taken_path_is_nobodys_to_use(rig: Rig, sandbox: Sandbox, eventu
     assert await sandbox.made() == []
 
 
-async def test_a_refused_token_fails_with_advice(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_a_refused_token_fails_with_advice(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """401 is an answer: no retry, and what to do."""
     run = await failed(rig, eventually, rig.job(), gitlab_token="wrong")
     assert (run["step"], run["error"]) == (
@@ -262,7 +262,7 @@ async def test_a_group_that_is_not_there(rig: Rig, eventually: Eventually) -> No
 
 @pytest.mark.parametrize(("default", "path"), [("100", "acme"), (None, "my-team")])
 async def test_a_job_without_a_group(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually, default: str | None, path: str
+    rig: Rig, sandbox: Company, eventually: Eventually, default: str | None, path: str
 ) -> None:
     """The configured group is used; without one, the namespace is the group's path."""
     job = rig.job()
@@ -284,7 +284,7 @@ async def test_a_job_without_a_group(
     ],
 )
 async def test_a_passing_fault_of_gitlab_is_retried(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually, fault: dict[str, Any]
+    rig: Rig, sandbox: Company, eventually: Eventually, fault: dict[str, Any]
 ) -> None:
     """5xx, rubbish, a rate limit, and answers that got lost after their effect: one project, one commit."""
     await sandbox.fault(target="gitlab", times=1, **fault)
@@ -297,7 +297,7 @@ async def test_a_passing_fault_of_gitlab_is_retried(
     assert names.count("provisioning.step_completed.v1") == 7
 
 
-async def test_every_try_used_up_and_replayed(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_every_try_used_up_and_replayed(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """The run fails and the message dies; put back on its queue when GitLab is well, it ends in success."""
     await sandbox.fault(target="gitlab", kind="status", status=500, path="repository/commits")
     async with rig.running():
@@ -326,7 +326,7 @@ async def test_every_try_used_up_and_replayed(rig: Rig, sandbox: Sandbox, eventu
 
 
 async def test_a_push_refused_for_good_says_what_is_left(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually
+    rig: Rig, sandbox: Company, eventually: Eventually
 ) -> None:
     """The project exists and is empty, and the reason says so and what to do."""
     await sandbox.fault(target="gitlab", kind="status", status=413, path="repository/commits$")
@@ -339,7 +339,7 @@ async def test_a_push_refused_for_good_says_what_is_left(
     assert await sandbox.made() == [("project_created", rig.path)]
 
 
-async def test_gitlab_away_spends_no_try(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_gitlab_away_spends_no_try(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """While no connection to GitLab can be made the run is held: more often than there are tries."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen
@@ -355,7 +355,7 @@ async def test_gitlab_away_spends_no_try(rig: Rig, sandbox: Sandbox, eventually:
 
 
 async def test_a_gitlab_that_does_not_answer_one_run_ends_that_run(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually
+    rig: Rig, sandbox: Company, eventually: Eventually
 ) -> None:
     """A slow answer spends a try, so that a run that GitLab chokes on is not held for ever."""
     await sandbox.fault(target="gitlab", kind="hang", seconds=30, path="repository/commits")
@@ -371,7 +371,7 @@ async def test_a_gitlab_that_does_not_answer_one_run_ends_that_run(
 
 
 async def test_a_control_plane_that_is_away_delays_nothing(
-    rig: Rig, sandbox: Sandbox, eventually: Eventually
+    rig: Rig, sandbox: Company, eventually: Eventually
 ) -> None:
     """The run succeeds; the call-back comes when the control plane is back: the newest, once."""
     await sandbox.fault(target="control_plane", kind="status", status=503)
@@ -385,7 +385,7 @@ async def test_a_control_plane_that_is_away_delays_nothing(
     assert [call["body"]["status"] for call in await sandbox.told()] == ["succeeded"]
 
 
-async def test_no_control_plane_no_call_backs(rig: Rig, sandbox: Sandbox, eventually: Eventually) -> None:
+async def test_no_control_plane_no_call_backs(rig: Rig, sandbox: Company, eventually: Eventually) -> None:
     """Without an address nobody is told, and the step says so."""
     async with rig.running(control_plane_url=None):
         await rig.ask(rig.job())
