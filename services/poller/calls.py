@@ -119,6 +119,7 @@ class Calls:
         go on meanwhile: what is long is the body, and that costs no budget.
         """
         url, headers = self._allowed(address), {"accept": accept} if accept else {}
+        begun = False
         try:
             async with asyncio.timeout(self._deadline_seconds) as patience:
                 for _ in range(_MOST_REDIRECTS + 1):
@@ -129,12 +130,19 @@ class Calls:
                             self._learn(response.headers)
                         if response.next_request is None:
                             patience.reschedule(None)  # from here each piece has its own time
+                            begun = True
                             yield Download(response.status_code, response.headers, response.aiter_bytes())
                             return
                         url = response.next_request.url
         except (httpx.HTTPError, TimeoutError) as error:
+            if begun and isinstance(error, TimeoutError):
+                raise  # the reader's own: a piece that is late is an error of httpx's
+            REQUESTS.labels(self._provider, "unreachable").inc()
             raise PollFailedError(
-                "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
+                "unreachable",
+                f"{url.host} stopped in the middle of an answer ({_why(error)})."
+                if begun
+                else f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
             ) from None
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
@@ -214,7 +222,7 @@ class Calls:
                     method, url, headers=ours | (dict(headers) if ours else {}), json=body
                 ) as response:
                     REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                    if response.next_request is None or method != "GET":
+                    if response.next_request is None or not self._may_follow(method, response):
                         return Answer(
                             status=response.status_code,
                             headers={k.lower(): v for k, v in response.headers.items()},
@@ -225,6 +233,12 @@ class Calls:
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    def _may_follow(self, method: str, response: httpx.Response) -> bool:
+        """A change is asked for again only where that is meant (307, 308: a renamed repository), and at home."""
+        if method == "GET" or response.next_request is None:
+            return True
+        return response.status_code in (307, 308) and _origin(response.next_request.url) == self._origin
 
     @staticmethod
     async def _read(response: httpx.Response) -> bytes:
