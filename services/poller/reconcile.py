@@ -224,7 +224,8 @@ class Reconciles:
             if not left or looks > self._patience.looks or time.monotonic() > until:
                 return left, standing
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broker.stopping.wait(), self._patience.look_seconds)
+                async with asyncio.timeout(self._patience.look_seconds):
+                    await self._broker.stopping.wait()
             self._stop_if_told()
             left = suspects(left, await self._has(target, left))
 

@@ -85,7 +85,8 @@ class ReconcileSchedule:
                 await asyncio.sleep(tick)
         finally:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._lease.release(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._lease.release()
 
     async def ask(self) -> None:
         """Ask for each measurement that is due, of the targets that have been listed once."""

@@ -19,7 +19,7 @@ from buildlight_contracts.envelope import Envelope
 from buildlight_contracts.states import State
 from buildlight_contracts.testing import example
 from chassis.broker import Broker
-from chassis.database import READER_ROLE, Pool, open_pool
+from chassis.database import READER_ROLE, Pool, make_pool, open_made
 from chassis.delivery import Delivery
 from chassis.outbox import Outbox
 from chassis.retry import Permanent
@@ -143,8 +143,10 @@ def ref(run: int, attempt: int = 1) -> BuildRef:
 
 @pytest_asyncio.fixture
 async def poller(database_url: str) -> AsyncIterator[Poller]:
-    pool = await open_pool(database_url, application="test", max_size=4)
-    reader = await open_pool(database_url, application="test-reader", role=READER_ROLE, max_size=2)
+    pool = make_pool(database_url, application="test", max_size=4)
+    reader = make_pool(database_url, application="test-reader", role=READER_ROLE, max_size=2)
+    await open_made(pool)
+    await open_made(reader)
     sent, census = Sent(), Census()
     broker = cast("Broker", sent)
     outbox = Outbox(pool, broker, schema="poller")
@@ -186,8 +188,8 @@ async def test_what_is_whole_is_said_to_be(poller: Poller) -> None:
     poller.census.rows = [counted(1), counted(1, 2), counted(2, ended=False)]
     command = asking()
     await poller.measure(command)
-    (fact,) = await poller.facts()
-    assert (fact.at_provider, fact.recorded, fact.open_but_ended, fact.missing) == (3, 3, 0, ())
+    (told,) = await poller.facts()
+    assert (told.at_provider, told.recorded, told.open_but_ended, told.missing) == (3, 3, 0, ())
     measured = await poller.measured()
     assert measured is not None
     assert (measured["request_id"], measured["asked_again"]) == (command.request_id, 0)
@@ -225,9 +227,9 @@ async def test_what_is_missing_is_named_and_asked_for_again(poller: Poller) -> N
         ("5", 1, "open", "end_not_seen"),
         ("6", 1, "missing", "newer_than_poll"),
     ]
-    (fact,) = await poller.facts()
-    assert (fact.at_provider, fact.recorded, fact.open_but_ended) == (6, 2, 1)
-    assert [(m.run_id, m.reason) for m in fact.missing][:2] == [("2", "never_listed"), ("3", "unreadable")]
+    (told,) = await poller.facts()
+    assert (told.at_provider, told.recorded, told.open_but_ended) == (6, 2, 1)
+    assert [(m.run_id, m.reason) for m in told.missing][:2] == [("2", "never_listed"), ("3", "unreadable")]
     asked = [command for command in poller.sent.commands if isinstance(command, RefreshBuildV1)]
     assert {command.run_id for command in asked} == {"2", "3", "4", "5"}
     assert {(command.reason, command.priority) for command in asked} == {("reconcile", "low")}
@@ -260,8 +262,8 @@ async def test_lag_is_no_loss(poller: Poller) -> None:
         await poller.stage.record(fact)
     poller.census.rows = [counted(1), counted(2), counted(2, 2, ended=False), counted(3)]
     await poller.measure()
-    (fact,) = await poller.facts()
-    assert (fact.at_provider, fact.recorded, fact.open_but_ended, fact.missing) == (4, 4, 0, ())
+    (told,) = await poller.facts()
+    assert (told.at_provider, told.recorded, told.open_but_ended, told.missing) == (4, 4, 0, ())
 
 
 async def test_what_comes_by_itself_is_not_missing(poller: Poller, eventually: Any) -> None:
@@ -275,9 +277,10 @@ async def test_what_comes_by_itself_is_not_missing(poller: Poller, eventually: A
     await eventually(lambda: poller.census.asked, timeout=20)
     await asyncio.sleep(0.2)
     await poller.stage.build(2, "success")
-    await asyncio.wait_for(measuring, 20)
-    (fact,) = await poller.facts()
-    assert (fact.at_provider, fact.recorded, fact.missing) == (2, 2, ())
+    async with asyncio.timeout(20):
+        await measuring
+    (told,) = await poller.facts()
+    assert (told.at_provider, told.recorded, told.missing) == (2, 2, ())
     assert poller.sent.commands == []
 
 
@@ -374,6 +377,6 @@ async def test_a_long_census_gives_way(poller: Poller) -> None:
         await poller.stage.build(run)
     poller.census.rows = [counted(run) for run in rows]
     await poller.measure()
-    (fact,) = await poller.facts()
-    assert fact.at_provider == fact.recorded == 5
+    (told,) = await poller.facts()
+    assert told.at_provider == told.recorded == 5
     assert len(held) == 6
