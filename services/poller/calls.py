@@ -1,9 +1,9 @@
-"""One call of a provider's API, guarded: one at a time, within the budget, of bounded size and time."""
+"""One call of a provider's API, guarded: in its turn, within the budget, of bounded size and time."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ import stamina
 from services.poller import budget as budgets
 from services.poller.metrics import REQUESTS
 from services.poller.provider import MustWaitError, PollFailedError
+from services.poller.turns import OwnTurns, Turns
 
 LARGEST_ANSWER_BYTES = 32 * 1_048_576
 """A hundred runs of GitHub's are some 2 MiB."""
@@ -59,12 +60,17 @@ class Download:
     chunks: AsyncIterator[bytes]
 
 
+def longest_call_seconds(timeout_seconds: float) -> float:
+    """How long one call can take at most, tries and pauses and all, given the timeout of one request."""
+    return 2 * timeout_seconds * ATTEMPTS + 10.0
+
+
 Headers = Callable[[], Awaitable[Mapping[str, str]]]
 """Gives the headers that name the caller: they may change, as a GitHub App's token does every hour."""
 
 
 class Calls:
-    """The calls of one account. Knows its budget, and makes one call at a time."""
+    """The calls of one account. Knows its budget, and makes one call at a time, each in its turn."""
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class Calls:
         self._authorization = authorization
         self._prefix = limits_prefix
         self._reserve_percent = reserve_percent
-        self._one = asyncio.Lock()
+        self.turns: Turns = OwnTurns()
         self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport)
         self._deadline_seconds = timeout_seconds * 2
 
@@ -97,6 +103,8 @@ class Calls:
     def refused(self, answer: Answer) -> None:
         """Note that this answer refused the call for want of budget."""
         self.budget = budgets.refused(self.budget, answer.headers, now=datetime.now(UTC))
+        if self.budget.blocked_until is not None:
+            self.turns.refused(self.budget.blocked_until)
 
     async def get(self, address: str, *, etag: str | None = None) -> Answer:
         """GET an address; what the status means is the caller's to say.
@@ -115,38 +123,59 @@ class Calls:
     async def stream(self, address: str, *, accept: str | None = None) -> AsyncIterator[Download]:
         """GET an address and read its body as it comes; raises as `get` does, also while it is read.
 
-        Redirects are followed, also to other hosts, which are not told who asks. Other calls of the account
-        go on meanwhile: what is long is the body, and that costs no budget.
+        Redirects are followed, also to other hosts, which are not told who asks. The turn is over when the
+        body begins: other calls of the account go on meanwhile, for what is long is the body, and that costs
+        no budget.
         """
-        url, headers = self._allowed(address), {"accept": accept} if accept else {}
+        url, headers = httpx.URL(address), {"accept": accept} if accept else {}
         begun = False
-        try:
-            async with asyncio.timeout(self._deadline_seconds) as patience:
-                for _ in range(_MOST_REDIRECTS + 1):
-                    ours = await self._headers_for(url)
-                    async with self._http.stream("GET", url, headers=ours | headers) as response:
+        for hop in range(_MOST_REDIRECTS + 1):
+            async with AsyncExitStack() as held:
+                if hop == 0 or _origin(url) == self._origin:
+                    await held.enter_async_context(self._turn())
+                    url = self._allowed(str(url))
+                try:
+                    async with (
+                        asyncio.timeout(self._deadline_seconds) as patience,
+                        self._http.stream(
+                            "GET", url, headers=await self._headers_for(url) | headers
+                        ) as response,
+                    ):
                         REQUESTS.labels(self._provider, str(response.status_code)).inc()
                         if _origin(url) == self._origin:
                             self._learn(response.headers)
+                        await held.aclose()
                         if response.next_request is None:
                             patience.reschedule(None)  # from here each piece has its own time
                             begun = True
                             yield Download(response.status_code, response.headers, response.aiter_bytes())
                             return
                         url = response.next_request.url
-        except (httpx.HTTPError, TimeoutError) as error:
-            if begun and isinstance(error, TimeoutError):
-                raise  # the reader's own: a piece that is late is an error of httpx's
-            REQUESTS.labels(self._provider, "unreachable").inc()
-            raise PollFailedError(
-                "unreachable",
-                f"{url.host} stopped in the middle of an answer ({_why(error)})."
-                if begun
-                else f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
-            ) from None
+                except (httpx.HTTPError, TimeoutError) as error:
+                    if begun and isinstance(error, TimeoutError):
+                        raise  # the reader's own: a piece that is late is an error of httpx's
+                    REQUESTS.labels(self._provider, "unreachable").inc()
+                    raise PollFailedError(
+                        "unreachable",
+                        f"{url.host} stopped in the middle of an answer ({_why(error)})."
+                        if begun
+                        else f"No answer from {url.host} ({_why(error)}). Check the network and the "
+                        "provider's status page.",
+                    ) from None
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn to call, with what all replicas know of the budget; what is learnt in it is theirs, too."""
+        async with self.turns.take() as turn:
+            if turn.budget is not None:
+                self.budget = turn.budget
+            try:
+                yield
+            finally:
+                turn.budget = self.budget
 
     def _allowed(self, address: str) -> httpx.URL:
         decision = budgets.decide(self.budget, now=datetime.now(UTC), reserve_percent=self._reserve_percent)
@@ -177,7 +206,7 @@ class Calls:
         tries: int,
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
-        async with self._one:
+        async with self._turn():
             url = self._allowed(address)
             answer = await self._patiently(method, url, headers, tries, body)
             self._learn(answer.headers)

@@ -174,13 +174,15 @@ class Measurements:
         )
         return Standing(**row) if row else None
 
-    async def listed(self, targets: Iterable[Target]) -> set[UUID]:
-        """Those of `targets` that were listed once, by id: before that everything is missing."""
+    async def listed(self) -> list[Target]:
+        """What is polled and was listed once: before that everything is missing."""
         rows = await self._pool.fetch(
-            "SELECT target_id FROM poller.targets WHERE target_id = ANY($1) AND listed_through IS NOT NULL",
-            [target.id for target in targets],
+            """
+            SELECT provider, instance, target FROM poller.targets
+             WHERE is_polled AND listed_through IS NOT NULL ORDER BY target_id
+            """
         )
-        return {row["target_id"] for row in rows}
+        return [Target(row["provider"], row["instance"], row["target"]) for row in rows]
 
     async def asked(self, targets: Iterable[Target]) -> dict[UUID, Asked]:
         rows = await self._pool.fetch(
@@ -254,7 +256,7 @@ class Measurements:
             """
             UPDATE poller.attempts
                SET version = NULL, fact_id = NULL, job_facts = '{}', settled = false, unavailable = NULL,
-                   etag = NULL, unchanged = 0, due_at = now()
+                   etag = NULL, unchanged = 0, due_at = now(), looked_at = NULL
              WHERE target_id = $1 AND run_id = ANY($2)
             """,
             target.id,

@@ -1,7 +1,7 @@
 """The poller's queues."""
 
-from buildlight_contracts.commands import PollTargetV1, ReconcileTargetV1
-from buildlight_contracts.routing import COMMANDS
+from buildlight_contracts.commands import BackfillTargetV1, PollTargetV1, ReconcileTargetV1, RefreshBuildV1
+from buildlight_contracts.routing import COMMANDS, EXPRESS
 from chassis.topology import Binding, Queue
 
 POLL = Queue(
@@ -10,6 +10,27 @@ POLL = Queue(
     purpose="Polls that are due: one target each.",
     bindings=(Binding(COMMANDS, PollTargetV1.type),),
     prefetch=4,
+)
+REFRESH = Queue(
+    "poller.refresh",
+    owner="poller",
+    purpose="Single runs to look at, of priority low or normal.",
+    bindings=(Binding(COMMANDS, RefreshBuildV1.type),),
+    prefetch=2,
+)
+REFRESH_EXPRESS = Queue(
+    "poller.refresh.express",
+    owner="poller",
+    purpose="Single runs to look at, of priority high or critical: their calls go first.",
+    bindings=(Binding(COMMANDS, RefreshBuildV1.type + EXPRESS),),
+    prefetch=4,
+)
+BACKFILL = Queue(
+    "poller.backfill",
+    owner="poller",
+    purpose="Past builds to collect: one target of a request each, slice by slice.",
+    bindings=(Binding(COMMANDS, BackfillTargetV1.type),),
+    prefetch=1,
 )
 
 RECONCILE = Queue(
@@ -21,4 +42,4 @@ RECONCILE = Queue(
     prefetch=8,
 )
 
-QUEUES: tuple[Queue, ...] = (POLL, RECONCILE)
+QUEUES: tuple[Queue, ...] = (POLL, REFRESH, REFRESH_EXPRESS, BACKFILL, RECONCILE)

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,22 +13,20 @@ from buildlight_contracts.catalogue import command_of, parse
 from buildlight_contracts.collection import CompletenessMeasuredV1, MissingBuild
 from buildlight_contracts.commands import ReconcileTargetV1, RefreshBuildV1
 from buildlight_contracts.envelope import Envelope
-from chassis.broker import Broker
 from chassis.delivery import Delivery
 from chassis.retry import Permanent
 from services.poller import completeness, metrics
 from services.poller.completeness import Gap, Key, Logged, Standing, suspects
+from services.poller.means import Means
 from services.poller.measurements import Measurement, Measurements, Record
 from services.poller.provider import (
     Counted,
     MustWaitError,
     PollFailedError,
     Provider,
-    Providers,
     Span,
     Target,
 )
-from services.poller.store import Store
 
 _MOST_TOLD = 100
 _TRY_AGAIN = timedelta(minutes=10)
@@ -41,12 +38,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a measurement holds an account, and how long it waits for what is on its way."""
+    """How long a measurement waits for what is on its way."""
 
     interval: timedelta
     """Between polls: what is younger than two of them is not judged."""
-    slice_seconds: float = 5.0
-    """A long census lets the polls of its account go on in between."""
     look_seconds: float = 2.0
     looks: int = 3
     """After a poll came to a good end: what it published is being recorded meanwhile."""
@@ -64,24 +59,11 @@ class Reconciles:
     A provider that fails is no failure of the message: the measurement is put off, and why is kept.
     """
 
-    def __init__(
-        self,
-        is_target: Callable[[Target], bool],
-        providers: Providers,
-        store: Store,
-        measurements: Measurements,
-        record: Record,
-        broker: Broker,
-        patience: Patience,
-    ) -> None:
-        self._is_target = is_target
-        self._providers = providers
-        self._store = store
+    def __init__(self, means: Means, measurements: Measurements, record: Record, patience: Patience) -> None:
+        self._means = means
         self._measurements = measurements
         self._record = record
-        self._broker = broker
         self._patience = patience
-        self._one_at_a_time: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def reconcile(self, delivery: Delivery) -> None:
         envelope = parse(delivery.body)
@@ -89,68 +71,38 @@ class Reconciles:
         if not isinstance(command, ReconcileTargetV1):
             raise Permanent(f"{envelope.type} is not for this queue")
         target = Target(command.provider, command.instance, command.target)
-        provider = self._providers.get((target.provider, target.instance))
-        if provider is None or not self._is_target(target):
-            why = "It is not among the targets of the settings."
+        admitted = await self._means.admit(target)
+        if admitted is None:
+            why = "It is not polled."
             return await self._put_off(target, command, "unknown_target", why=why)
         asked = (await self._measurements.asked([target])).get(target.id)
         if asked is not None and asked.request_id == command.request_id:
             return _ended(target, "measured_already")
         now = datetime.now(UTC)
-        expires = envelope.expiresat or now + _UNTOLD_EXPIRY
-        span = completeness.span_of(command.since, command.until, now=now, interval=self._patience.interval)
-        if expires <= now:
+        if envelope.expiresat is not None and envelope.expiresat <= now:
             return _ended(target, "expired")
+        span = completeness.span_of(command.since, command.until, now=now, interval=self._patience.interval)
         if span is None:
             why = "Nothing of it is older than two polls: only that is judged."
             return await self._put_off(target, command, "too_young", why=why)
         try:
-            counted = await self._count(target, provider, span, until=expires)
+            counted = await self._count(target, admitted[0], span)
         except MustWaitError as wait:
             pause = timedelta(seconds=wait.seconds)
             return await self._put_off(target, command, "waiting", why=wait.reason, pause=pause)
         except PollFailedError as failure:
             return await self._put_off(target, command, failure.reason, why=failure.detail)
-        if counted is None:
-            return _ended(target, "expired")
         await self._measure(target, command, span, counted, began=now, cause=envelope)
         return None
 
-    # -- what the provider has
-
-    async def _count(
-        self, target: Target, provider: Provider, span: Span, *, until: datetime
-    ) -> list[Counted] | None:
-        """The provider's attempts, a slice of time after the other; None when there was no turn by `until`."""
+    async def _count(self, target: Target, provider: Provider, span: Span) -> list[Counted]:
+        """The provider's attempts. Its calls take turns with those of polls, which so go on meanwhile."""
         found: list[Counted] = []
-        async with contextlib.aclosing(_stepwise(provider.census(target, span))) as census:
-            more = True
-            while more:
-                left = (until - datetime.now(UTC)).total_seconds()
-                if left <= 0:
-                    return None
-                async with (
-                    self._one_at_a_time[provider.account],
-                    self._store.alone(provider.account, patience_seconds=left) as ours,
-                ):
-                    if not ours:
-                        return None
-                    provider.recall(await self._store.budget(provider.account))
-                    try:
-                        more = await self._slice(census, found)
-                    finally:
-                        await self._store.keep_budget(provider.account, provider.budget)
+        async with self._means.calling(provider):
+            async for one in provider.census(target, span):
+                found.append(one)
                 self._stop_if_told()
         return completeness.once(found)
-
-    async def _slice(self, census: AsyncIterator[Counted], found: list[Counted]) -> bool:
-        """Count for one slice of time; False when there is no more."""
-        until = time.monotonic() + self._patience.slice_seconds
-        async for one in census:
-            found.append(one)
-            if time.monotonic() > until or self._broker.stopping.is_set():
-                return True
-        return False
 
     async def _put_off(
         self,
@@ -225,7 +177,7 @@ class Reconciles:
                 return left, standing
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._patience.look_seconds):
-                    await self._broker.stopping.wait()
+                    await self._means.broker.stopping.wait()
             self._stop_if_told()
             left = suspects(left, await self._has(target, left))
 
@@ -234,7 +186,7 @@ class Reconciles:
         return await self._record.has(target, counted, repository_ids=ids)
 
     def _stop_if_told(self) -> None:
-        if self._broker.stopping.is_set():
+        if self._means.broker.stopping.is_set():
             # Unacknowledged on purpose: RabbitMQ gives the command to another replica.
             raise asyncio.CancelledError
 
@@ -248,7 +200,7 @@ class Reconciles:
             # A listing shows a hundred runs at the price of one: the next poll goes through all of them.
             await self._measurements.list_anew(target)
         for run_id in runs[: completeness.MOST_AGAIN]:
-            await self._broker.command(
+            await self._means.broker.command(
                 RefreshBuildV1(
                     provider=target.provider,
                     instance=target.instance,
@@ -281,12 +233,6 @@ def fact_of(target: Target, found: Measurement) -> CompletenessMeasuredV1:
         ),
         measured_at=found.measured_at,
     )
-
-
-async def _stepwise(census: AsyncIterator[Counted]) -> AsyncGenerator[Counted, None]:
-    """`census` as a generator that can be left and gone on with."""
-    async for one in census:
-        yield one
 
 
 def _show(target: Target, found: Measurement) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -52,21 +52,21 @@ class ReconcileSchedule:
 
     def __init__(
         self,
-        targets: Callable[[], Sequence[Target]],
         measurements: Measurements,
         broker: Broker,
         lease: Lease,
         *,
         interval: timedelta,
         first: datetime | None,
+        asks: bool = True,
     ) -> None:
-        """`targets` are asked for at each turn, for they may change; `first`: where collecting begins."""
-        self._targets = targets
+        """`first`: where collecting begins; `asks`: whether this replica asks at all."""
         self._measurements = measurements
         self._broker = broker
         self._lease = lease
         self._interval = interval
         self._first = first
+        self._asks = asks
 
     async def run(self) -> None:
         """Until cancelled, through outages of database and broker."""
@@ -74,7 +74,7 @@ class ReconcileSchedule:
         try:
             while True:
                 try:
-                    if await self._lease.hold():
+                    if self._asks and await self._lease.hold():
                         await self.ask()
                 except Exception as error:
                     log.warning(
@@ -90,11 +90,10 @@ class ReconcileSchedule:
 
     async def ask(self) -> None:
         """Ask for each measurement that is due, of the targets that have been listed once."""
-        now, targets = datetime.now(UTC), self._targets()
-        listed = await self._measurements.listed(targets)
+        now = datetime.now(UTC)
+        targets = await self._measurements.listed()
         asked = await self._measurements.asked(targets)
-        ready = [target for target in targets if target.id in listed]
-        for target, time in due(ready, asked, now, interval=self._interval):
+        for target, time in due(targets, asked, now, interval=self._interval):
             await self._broker.command(
                 ReconcileTargetV1(
                     # The same, whichever replica asks: killed before the next line, it is asked for once more.

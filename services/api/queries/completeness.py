@@ -13,7 +13,7 @@ async def targets(pool: Pool, *, target: str | None = None) -> list[dict[str, An
         """
         SELECT provider, instance, target, polled_at, succeeded_at, listed_through, not_before, failing_since,
                failing_reason, failing_detail
-          FROM poller.published_targets WHERE $1::text IS NULL OR target = $1
+          FROM poller.published_targets WHERE is_polled AND ($1::text IS NULL OR target = $1)
          ORDER BY failing_since IS NULL, target, provider, instance
         """,
         target,
@@ -40,7 +40,7 @@ async def measured(pool: Pool, *, since: date, target: str | None = None) -> lis
               FROM poller.published_completeness_days AS of_day
              WHERE of_day.target_id = polled.target_id AND of_day.day >= $1
           ) AS found ON true
-         WHERE $2::text IS NULL OR polled.target = $2
+         WHERE polled.is_polled AND ($2::text IS NULL OR polled.target = $2)
          ORDER BY polled.target, polled.provider, polled.instance
         """,
         since,

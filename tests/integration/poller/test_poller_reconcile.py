@@ -1,7 +1,7 @@
 """A measurement on a real database: what the log has is read from the log and the read models, never believed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -15,7 +15,7 @@ from buildlight_contracts.builds import BuildObservedV1, BuildRef, BuildUnavaila
 from buildlight_contracts.catalogue import fact_of, parse
 from buildlight_contracts.collection import CompletenessMeasuredV1
 from buildlight_contracts.commands import Command, ReconcileTargetV1, RefreshBuildV1
-from buildlight_contracts.envelope import Envelope
+from buildlight_contracts.envelope import Envelope, Fact
 from buildlight_contracts.states import State
 from buildlight_contracts.testing import example
 from chassis.broker import Broker
@@ -23,13 +23,18 @@ from chassis.database import READER_ROLE, Pool, make_pool, open_made
 from chassis.delivery import Delivery
 from chassis.outbox import Outbox
 from chassis.retry import Permanent
+from services.poller.account_store import AccountStore
 from services.poller.attempts import Known
 from services.poller.budget import Budget
 from services.poller.completeness import MOST_AGAIN
+from services.poller.means import Means
 from services.poller.measurements import Measurements, Record
 from services.poller.provider import Counted, MustWaitError, PollFailedError, Provider, Span, Target
 from services.poller.reconcile import Patience, Reconciles
 from services.poller.store import Store
+from services.poller.taking import Outlet
+from services.poller.targets import Watch
+from services.poller.turns import TurnBook
 from tests.api_stage import Stage, staged
 
 TARGET = Target("github", "api.github.com", "acme/shop")
@@ -48,9 +53,6 @@ class Census:
     account: str = "github/api.github.com"
     budget: Budget = field(default_factory=Budget)
 
-    def recall(self, budget: Budget) -> None:
-        self.budget = budget
-
     async def census(self, target: Target, span: Span) -> AsyncIterator[Counted]:
         assert target == TARGET
         self.asked.append(span)
@@ -67,6 +69,9 @@ class Sent:
 
     commands: list[Command] = field(default_factory=list)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def record(self, fact: Fact) -> None:
+        raise AssertionError("a measurement goes out by the outbox")
 
     async def command(self, command: Command, *, expires_at: datetime) -> None:
         assert expires_at > datetime.now(UTC)
@@ -152,15 +157,16 @@ async def poller(database_url: str) -> AsyncIterator[Poller]:
     outbox = Outbox(pool, broker, schema="poller")
     store = Store(pool, outbox)
     await store.add([TARGET])
-    reconciles = Reconciles(
-        TARGET.__eq__,
-        {(TARGET.provider, TARGET.instance): cast("Provider", census)},
-        store,
-        Measurements(pool, outbox),
-        Record(reader),
-        broker,
-        QUICK,
+    means = Means(
+        watch=Watch((TARGET,)),
+        providers={(TARGET.provider, TARGET.instance): cast("Provider", census)},
+        store=store,
+        broker=broker,
+        outlet=Outlet(broker.record),
+        turns=TurnBook(AccountStore(pool), longest_call_seconds=10),
+        interval=timedelta(0),
     )
+    reconciles = Reconciles(means, Measurements(pool, outbox), Record(reader), QUICK)
     async with staged(database_url) as stage:
         yield Poller(pool, stage, census, sent, store, reconciles)
     await pool.close()
@@ -356,27 +362,3 @@ async def test_a_request_is_carried_out_once(poller: Poller) -> None:
             time=datetime.now(UTC),
         )
         await poller.reconciles.reconcile(Delivery(other.to_json()))
-
-
-async def test_a_long_census_gives_way(poller: Poller) -> None:
-    """An account is let go between slices, so that polls go on; the count is whole all the same."""
-    await poller.polled()
-    held: list[str] = []
-    alone = poller.store.alone
-
-    def counting(account: str, **options: Any) -> Any:
-        held.append(account)
-        return alone(account, **options)
-
-    poller.store.alone = counting  # type: ignore[method-assign]
-    poller.reconciles._patience = Patience(
-        interval=timedelta(0), slice_seconds=0, look_seconds=0.01, looks=1, most_seconds=0.1
-    )
-    rows: Sequence[int] = range(1, 6)
-    for run in rows:
-        await poller.stage.build(run)
-    poller.census.rows = [counted(run) for run in rows]
-    await poller.measure()
-    (told,) = await poller.facts()
-    assert told.at_provider == told.recorded == 5
-    assert len(held) == 6

@@ -11,14 +11,18 @@ from services.poller.settings import PollerSettings
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith(("GITHUB_", "WORKER_", "ENABLE_", "BUILDLIGHT_"))]:
+    for name in [
+        n
+        for n in os.environ
+        if n.startswith(("GITHUB_", "GITLAB_", "JENKINS_", "WORKER_", "POLLING_", "ENABLE_", "BUILDLIGHT_"))
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BUILDLIGHT_DATABASE_URL", "postgresql://localhost/x")
     monkeypatch.setenv("BUILDLIGHT_AMQP_URL", "amqp://localhost/")
 
 
 def names(settings: PollerSettings) -> list[str]:
-    return [target.name for target in settings.github_targets]
+    return [target.name for target in settings.github_watch.targets]
 
 
 def test_the_older_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +40,7 @@ def test_the_older_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     settings = PollerSettings.load()
     assert names(settings) == ["acme/shop", "acme/app"]
-    assert {t.instance for t in settings.github_targets} == {"github.acme.example"}
+    assert {t.instance for t in settings.github_watch.targets} == {"github.acme.example"}
     assert (settings.interval, settings.jitter) == (timedelta(seconds=5), timedelta(seconds=5))
     assert settings.since == datetime(2025, 12, 31, 23, tzinfo=UTC)
     assert "ghp_secret" not in repr(settings)

@@ -50,6 +50,7 @@ from services.poller.providers.github.mapping import (
 )
 from services.poller.providers.github.repositories import repositories
 from services.poller.spans import halves
+from services.poller.turns import TurnsOf
 
 MOST_LISTED = 1000
 """A filtered listing tells how many there are but shows no more than so many."""
@@ -61,8 +62,7 @@ RowT = TypeVar("RowT")
 class GitHub:
     """One GitHub, seen with one token or as one GitHub App.
 
-    An App has a token and a budget for each owner it is installed at. `budget` is then the tightest of them, and
-    what `recall` brings counts for owners of whom nothing is known yet.
+    An App has a token, a budget and turns for each owner it is installed at. `budget` is then the tightest.
     """
 
     name = PROVIDER
@@ -104,20 +104,18 @@ class GitHub:
         self._headers = headers
         self._app = App(app, partial(self._make_calls, headers=headers)) if app else None
         self.account = f"{PROVIDER}/{instance}" + (f"/apps/{self._app.app_id}" if self._app else "")
-        self._recalled = Budget()
+        self._turns_of: TurnsOf | None = None
         self._by_owner: dict[str, Api] = {}
 
     @property
     def budget(self) -> Budget:
         known = [api.calls.budget for api in self._by_owner.values()]
-        return min(known, key=_left, default=self._recalled)
+        return min(known, key=_left, default=Budget())
 
-    def recall(self, budget: Budget) -> None:
-        self._recalled = budget
-        apis = tuple(self._by_owner.values())
-        for api in apis:
-            if len(apis) == 1 or api.calls.budget == Budget():
-                api.calls.budget = budget
+    def take_turns(self, turns_of: TurnsOf) -> None:
+        self._turns_of = turns_of
+        for key, api in self._by_owner.items():
+            api.calls.turns = turns_of(self._account_of(key))
 
     async def close(self) -> None:
         for api in self._by_owner.values():
@@ -260,8 +258,13 @@ class GitHub:
     def _api_of(self, owner: str) -> Api:
         key = "" if self._app is None or self._app.of_one_installation() else owner.lower()
         if key not in self._by_owner:
-            self._by_owner[key] = self._new_api(owner)
+            self._by_owner[key] = api = self._new_api(owner)
+            if self._turns_of is not None:
+                api.calls.turns = self._turns_of(self._account_of(key))
         return self._by_owner[key]
+
+    def _account_of(self, key: str) -> str:
+        return f"{self.account}/{key}" if key else self.account
 
     def _new_api(self, owner: str) -> Api:
         if self._app is not None:
@@ -276,7 +279,6 @@ class GitHub:
             authorization = {"authorization": f"Bearer {secret}"} if secret else {}
             secrets: Collection[str] = (secret,) if secret else ()
             api = Api(self._make_calls(headers=self._headers | authorization), secrets=lambda: secrets)
-        api.calls.budget = self._recalled
         return api
 
 
