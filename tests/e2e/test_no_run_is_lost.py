@@ -32,6 +32,8 @@ SETTINGS = {
     "BUILDLIGHT_POLL_TIMEOUT_SECONDS": "1",
     # A run from before the window that is run again is seen by a sweep: every seven seconds, not six hours.
     "BUILDLIGHT_POLL_SWEEP_HOURS": "0.002",
+    "BUILDLIGHT_COLLECT_REPORTS": "false",
+    "BUILDLIGHT_DEPLOYMENTS_MINUTES": "0",
 }
 BUILDS = ("build.observed.v1", "build.unavailable.v1")
 
@@ -256,3 +258,35 @@ async def test_the_report_says_so(ordeal: Ordeal) -> None:
     assert counted == recorded == expected
     measured = await ordeal.fleet.log(type="dev.buildlight.completeness.measured.v1")
     assert {event["data"]["target"] for event in measured} == {target for _, target in told}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_loss_is_noticed_and_mended(ordeal: Ordeal, provider: str) -> None:
+    """A run that no poll lists: the report names it and exits with 1, and has it collected; then it is whole."""
+    fleet, stage = ordeal.fleet, ordeal.stages[provider]
+    poller = fleet.services["poller"]
+    await poller.stop()
+    # From before the window, and no sweep is due: nothing but a count can find it.
+    run = await stage.had(stage.targets[0], created=datetime.now(UTC) - 240 * HOUR)
+    poller.start(BUILDLIGHT_POLL_SWEEP_HOURS="1000")
+    await fleet.ready("poller")
+    asked = await asyncio.to_thread(
+        fleet.command, "completeness", "--now", "--json", "--target", stage.targets[0], of="api"
+    )
+    (row,) = json.loads(asked.stdout)["targets"]
+    assert (row["status"], row["missing"], row["asked_again"]) == ("incomplete", 1, 1), asked.stderr
+    assert [(gap["run_id"], gap["reason"]) for gap in row["gaps"]] == [(str(run), "never_listed")]
+    assert asked.returncode == 1
+
+    async def collected() -> bool:
+        return bool(
+            await fleet.sql(
+                "SELECT FROM analytics.builds WHERE provider = $1 AND run_id = $2", provider, str(run)
+            )
+        )
+
+    await until(collected, seconds=60)
+    again = await asyncio.to_thread(
+        fleet.command, "completeness", "--now", "--target", stage.targets[0], of="api"
+    )
+    assert again.returncode == 0, again.stdout + again.stderr

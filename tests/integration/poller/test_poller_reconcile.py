@@ -223,7 +223,8 @@ async def test_what_is_missing_is_named_and_asked_for_again(poller: Poller) -> N
             fact_id=fact,
             unchanged=1,
         )
-        await poller.store.keep(TARGET, known, created_at=datetime.now(UTC) - 5 * HOUR)
+        created = datetime.now(UTC) - 5 * HOUR
+        await poller.store.keep(TARGET, known, created_at=created, shown_at=created, looked_at=created)
     poller.census.rows = [counted(run) for run in (1, 2, 3, 4, 5)] + [counted(6, hours=0.01)]
     await poller.measure()
     assert await poller.gaps() == [
