@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from buildlight import roster
+from buildlight.commands import flaky
 from chassis import logs, telemetry
 from chassis.settings import BadSettings
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled, and putting it back.")
 app.add_typer(dlq, name="dlq")
+app.add_typer(flaky.app, name="flaky")
 
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]

@@ -1,0 +1,1 @@
+"""The subcommands that need more than a few lines, one file a noun."""

@@ -1,0 +1,1 @@
+"""Telling flaky from broken: evidence, scorers, verdicts. Pure."""
