@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -148,6 +149,36 @@ def show_completeness(
         for line in completeness.remarks(report):
             errors.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if report["complete"] else 1)
+
+
+@app.command("backfill")
+def collect_past_builds(
+    since: Annotated[
+        datetime, typer.Option(help="Builds created from then on: 2026-01-01, or with a time, in UTC.")
+    ],
+    until: Annotated[datetime | None, typer.Option(help="And before then; now unless given.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Only this target, e.g. acme/shop; may be given more than once.")
+    ] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until all is collected.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, at each step.")] = False,
+) -> None:
+    """Collect past builds, beside what is polled; with progress (needs the scope write).
+
+    It goes on without this command, and after a crash where it was. Exit code 1 when a target failed.
+    """
+    from buildlight import backfill  # noqa: PLC0415
+
+    begun = backfill.ask(_client(), since=since, until=until, targets=target or [])
+    last = backfill.follow(_client(), errors, begun, as_json=as_json) if wait else begun
+    if as_json:
+        print(json.dumps(last), flush=True)  # noqa: T201
+    else:
+        print(backfill.in_words(last))  # noqa: T201
+    for line in backfill.complaints(last):
+        errors.print(line, style="yellow", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if last["failed"] else 0)
 
 
 @dlq.command("list")

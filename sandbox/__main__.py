@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandbox import control_plane, github, gitlab, mail, slack
+from sandbox import control_plane, github, github_app, gitlab, mail, slack
 from sandbox.company import Company, build
 
 
@@ -22,6 +22,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen")
     parser.add_argument("--port", type=int, default=0, help="for HTTP; 0 picks a free one")
+    parser.add_argument(
+        "--blob-port", type=int, default=0, help="for GitHub's downloads, as another host; 0 picks a free one"
+    )
     parser.add_argument("--smtp-port", type=int, default=0, help="for mail; 0 picks a free one")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another history")
     parser.add_argument(
@@ -74,12 +77,15 @@ class _Server(uvicorn.Server):
 
 async def serve(company: Company, options: argparse.Namespace) -> None:
     listening = socket.create_server((options.host, options.port))
+    for_blobs = socket.create_server((options.host, options.blob_port))
+    company.blobs.port = for_blobs.getsockname()[1]
     mail_server = await mail.serve(company.mailbox, options.host, options.smtp_port)
     root = f"http://{options.host}:{listening.getsockname()[1]}"
     addresses: dict[str, str | int | list[str]] = {
         "github": f"{root}/github",
         "github_token": github.TOKEN,
         "github_repos": list(company.repositories),
+        "github_app_id": str(github_app.APP_ID),
         "gitlab": f"{root}/gitlab",
         "gitlab_token": gitlab.TOKEN,
         "slack": f"{root}/slack{slack.PATH}",
@@ -99,7 +105,7 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         timeout_graceful_shutdown=1,
     )
     try:
-        await _Server(config, addresses, quiet=options.json).serve([listening])
+        await _Server(config, addresses, quiet=options.json).serve([listening, for_blobs])
     finally:
         mail_server.close()
 

@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from sandbox import catalogue
+from sandbox.blobs import Blobs
 from sandbox.clock import Clock
 from sandbox.control import Control
 from sandbox.control_plane import ControlPlane
@@ -37,6 +38,7 @@ class Company:
     mailbox: Mailbox
     repositories: tuple[str, ...]
     """GitHub's, by full name."""
+    blobs: Blobs
 
 
 def build(
@@ -71,11 +73,13 @@ def build(
     if recorded:
         shelves.append(Recorded(recorded))
     faults, ledger = Faults(), Ledger()
-    github = GitHub(shelves, limit=github_limit)
+    blobs = Blobs()
+    github = GitHub(shelves, limit=github_limit, blobs=blobs, ledger=ledger)
     control = Control(clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger)
     app = Starlette(
         routes=[
             Mount("/github", routes=github.routes()),
+            Mount("/blobs", routes=blobs.routes()),
             Mount("/gitlab", routes=GitLab(ledger).routes()),
             Mount("/slack", routes=Slack(ledger).routes()),
             Mount("/control-plane", routes=ControlPlane(ledger).routes()),
@@ -84,4 +88,4 @@ def build(
         middleware=[Middleware(Gate, faults=faults, ledger=ledger)],
     )
     names = tuple(name for shelf in shelves for name, _ in shelf.repositories())
-    return Company(app, Mailbox(ledger, faults), names)
+    return Company(app, Mailbox(ledger, faults), names, blobs)

@@ -36,6 +36,8 @@ class Control:
             Route("/unfreeze", self.unfreeze, methods=["POST"]),
             Route("/github/runs", self.create_runs, methods=["POST"]),
             Route("/github/runs/{run_id:int}", self.advance_run, methods=["PATCH"]),
+            Route("/github/runs/{run_id:int}/expire", self.expire, methods=["POST"]),
+            Route("/github/app", self.app, methods=["POST"]),
             Route("/github/served", self.served),
             Route("/github/budget", self.budget, methods=["GET", "POST"]),
             Route("/faults", self.list_faults, methods=["GET"]),
@@ -86,6 +88,24 @@ class Control:
         except ScriptError as error:
             return JSONResponse({"error": str(error)}, 400)
         return JSONResponse(shapes.workflow_run(state, base))
+
+    async def expire(self, request: Request) -> Response:
+        """Let a run's artifacts and logs expire now."""
+        self._github.leavings.expire(request.path_params["run_id"])
+        return Response(status_code=204)
+
+    async def app(self, request: Request) -> Response:
+        """Set the App's `public_key` or the `token_seconds` its tokens last; `revoke` those it has."""
+        try:
+            script = _object(await _json(request))
+        except ScriptError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        apps = self._github.apps
+        apps.public_key = script.get("public_key", apps.public_key)
+        apps.token_seconds = script.get("token_seconds", apps.token_seconds)
+        if script.get("revoke"):
+            apps.revoke()
+        return JSONResponse({"tokens": len(apps.tokens), "token_seconds": apps.token_seconds})
 
     async def served(self, request: Request) -> Response:
         del request

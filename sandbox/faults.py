@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-TARGETS = ("github", "gitlab", "slack", "smtp", "control_plane")
+TARGETS = ("github", "blobs", "gitlab", "slack", "smtp", "control_plane")
 KINDS = ("status", "hang", "nonsense", "rate_limit", "secondary_limit", "auth")
 
 

@@ -10,6 +10,7 @@ from sandbox.ledger import Ledger
 
 PREFIXES = {
     "/github": "github",
+    "/blobs": "blobs",
     "/gitlab": "gitlab",
     "/slack": "slack",
     "/control-plane": "control_plane",

@@ -363,6 +363,51 @@ class MeasurementsRequested(Answer):
     """Where the outcome shows: a target's `request_id`, or `postponed_request_id`, becomes the request's."""
 
 
+class BackfillItem(Answer):
+    """One target of a backfill."""
+
+    provider: str
+    instance: str
+    target: str
+    status: Literal["running", "done", "failed"]
+    through: datetime
+    """Every build created before this has been published."""
+    fraction: float
+    """Of the stretch of time, from 0 to 1."""
+    builds: int
+    """Attempts looked at, those that were known already left out."""
+    facts: int
+    unreadable: int
+    """Rows and runs that could not be read and were left out."""
+    waits_until: datetime | None
+    """It goes on then: the provider's allowance is spent, or it fails for now."""
+    reason: str | None
+    detail: str | None
+    """Why it failed, or waits, for a person."""
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class Backfill(Answer):
+    """Past builds being collected. It has failed when all its targets have ended and one of them failed."""
+
+    request_id: UUID
+    status: Literal["queued", "running", "done", "failed"]
+    since: datetime
+    until: datetime
+    targets: int
+    ended: int
+    """Targets that are done or have failed."""
+    failed: int
+    fraction: float
+    builds: int
+    facts: int
+    unreadable: int
+    items: list[BackfillItem]
+    """The targets that have begun."""
+
+
 class OlderBuild(Answer):
     """A build as the older dashboard's table had it."""
 

@@ -16,6 +16,7 @@ from services.api.pages import assets, home
 from services.api.pages import builds as build_pages
 from services.api.pages import completeness as completeness_pages
 from services.api.routes import (
+    backfills,
     builds,
     completeness,
     live,
@@ -86,6 +87,7 @@ def build(settings: ApiSettings) -> Service:
             front,
             provisioning.router(reader, keys, broker, reading=reading),
             completeness.router(reader, keys, broker, reading=reading),
+            backfills.router(reader, keys, broker, reading=reading),
             live.router(
                 hub,
                 reader,

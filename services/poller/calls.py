@@ -159,8 +159,8 @@ class Calls:
                         "unreachable",
                         f"{url.host} stopped in the middle of an answer ({_why(error)})."
                         if begun
-                        else f"No answer from {url.host} ({_why(error)}). Check the network and the "
-                        "provider's status page.",
+                        else f"No answer from {url.host} ({_why(error)}). Check the network and the provider's "
+                        "status page.",
                     ) from None
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."

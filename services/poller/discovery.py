@@ -60,7 +60,8 @@ class Discovery:
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._lease.release(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._lease.release()
 
     async def look(self) -> None:
         """Look up each pattern that is due."""
@@ -96,7 +97,8 @@ class Discovery:
         batch: list[Target] = []
         async with self._means.calling(provider):
             async for target in provider.discover(pattern.text):
-                if target in found or not self._means.watch.admits(target):
+                wanted = pattern.matches(target) and self._means.watch.admits(target)
+                if target in found or not wanted:
                     continue
                 found.add(target)
                 batch.append(target)

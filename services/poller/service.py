@@ -150,6 +150,7 @@ def _providers(settings: PollerSettings) -> Iterator[Provider]:
         api_url=settings.github_api_url,
         instance=settings.instance_of_github,
         token=settings.github_token,
+        app=settings.github_app,
         reserve_percent=settings.reserve_percent,
         timeout_seconds=settings.timeout_seconds,
     )

@@ -68,10 +68,12 @@ def halves(span: Span) -> tuple[Span, Span] | None:
 def stretches(since: datetime, until: datetime) -> list[Span]:
     """A backfill's spans, oldest first: long ones, for a full one is halved."""
     since = since.astimezone(UTC).replace(microsecond=0)
+    # Providers count in whole seconds, and what was created in the last, broken one belongs to it.
+    last = until.astimezone(UTC).replace(microsecond=0)
+    last += timedelta(seconds=1 if until.microsecond else 0)
     found = []
-    while since < until:
-        # Providers count in whole seconds, and what was created in the last of them belongs to it.
-        end = min(since + STRETCH, (until + timedelta(seconds=1)).astimezone(UTC).replace(microsecond=0))
+    while since < last:
+        end = min(since + STRETCH, last)
         found.append(Span(since, end))
         since = end
     return found

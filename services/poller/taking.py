@@ -131,7 +131,6 @@ class Taking:
     async def _observe(self, build: BuildObservedV1, before: Known | None, etag: str | None) -> None:
         """Publish one attempt and its jobs, where they changed; then remember both."""
         fact_id, version = build.identity(), version_of(build)
-        self.report.builds += 1
         if before is None or before.fact_id != fact_id:
             await self.publish(build)
         got = await self._provider.jobs(self._target, build)
@@ -169,6 +168,7 @@ class Taking:
             shown_at=build.updated_at,
             looked_at=self._now,
         )
+        self.report.builds += 1
 
     async def _collect(self, build: BuildObservedV1, collect: Collect) -> None:
         """Ask for the reports of an attempt that has ended; once for each end, whoever sees it first."""

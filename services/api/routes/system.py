@@ -26,6 +26,7 @@ def information() -> dict[str, Any]:
             "provisioning": "/api/v1/provisioning/runs",
             "targets": "/api/v1/targets",
             "completeness": "/api/v1/completeness",
+            "backfills": "/api/v1/backfills/{request_id}",
             "websocket": "/ws",
             "health": "/health",
             "metrics": "/metrics",

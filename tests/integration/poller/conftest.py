@@ -22,7 +22,7 @@ import pytest
 import pytest_asyncio
 
 from buildlight_contracts.catalogue import command_of, fact_of, parse
-from buildlight_contracts.commands import CollectReportsV1, Command, PollTargetV1
+from buildlight_contracts.commands import CollectReportsV1, Command, PollTargetV1, RefreshBuildV1
 from buildlight_contracts.envelope import TYPE_PREFIX, Envelope, Fact
 from buildlight_contracts.routing import COMMANDS, INTAKE
 from chassis.topology import declare
@@ -201,6 +201,17 @@ class Poller:
             ),
             expires_at=datetime.now(UTC) + timedelta(seconds=expires_in),
         )
+
+    async def refresh(self, run_id: int | str, *, target: Target | None = None, **options: Any) -> None:
+        """Ask for a look at one run."""
+        asked = target or self.targets[0]
+        command = RefreshBuildV1(
+            **{"reason": "asked", "due_at": datetime.now(UTC), "priority": "normal"}
+            | {"provider": asked.provider, "instance": asked.instance, "target": asked.name}
+            | {"run_id": str(run_id)}
+            | options
+        )
+        await self.service.broker.command(command)
 
     async def poll(self, *targets: Target) -> None:
         """Ask for a poll of each target, or of all, and wait until they are over and heard."""

@@ -15,6 +15,7 @@ def test_the_ready_line_has_all_addresses(sandbox: Running) -> None:
     """Whoever starts the sandbox learns everything from one line."""
     assert set(sandbox.addresses) == {
         "github",
+        "github_app_id",
         "github_repos",
         "github_token",
         "gitlab",

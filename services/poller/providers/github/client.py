@@ -62,7 +62,8 @@ RowT = TypeVar("RowT")
 class GitHub:
     """One GitHub, seen with one token or as one GitHub App.
 
-    An App has a token, a budget and turns for each owner it is installed at. `budget` is then the tightest.
+    An App has a token, a budget and turns of its own for each owner it is installed at. `budget` is then the
+    tightest of them.
     """
 
     name = PROVIDER
@@ -114,8 +115,8 @@ class GitHub:
 
     def take_turns(self, turns_of: TurnsOf) -> None:
         self._turns_of = turns_of
-        for key, api in self._by_owner.items():
-            api.calls.turns = turns_of(self._account_of(key))
+        for owner, api in self._by_owner.items():
+            api.calls.turns = turns_of(self._account_of(owner))
 
     async def close(self) -> None:
         for api in self._by_owner.values():
@@ -258,13 +259,10 @@ class GitHub:
     def _api_of(self, owner: str) -> Api:
         key = "" if self._app is None or self._app.of_one_installation() else owner.lower()
         if key not in self._by_owner:
-            self._by_owner[key] = api = self._new_api(owner)
+            self._by_owner[key] = self._new_api(owner)
             if self._turns_of is not None:
-                api.calls.turns = self._turns_of(self._account_of(key))
+                self._by_owner[key].calls.turns = self._turns_of(self._account_of(key))
         return self._by_owner[key]
-
-    def _account_of(self, key: str) -> str:
-        return f"{self.account}/{key}" if key else self.account
 
     def _new_api(self, owner: str) -> Api:
         if self._app is not None:
@@ -280,6 +278,9 @@ class GitHub:
             secrets: Collection[str] = (secret,) if secret else ()
             api = Api(self._make_calls(headers=self._headers | authorization), secrets=lambda: secrets)
         return api
+
+    def _account_of(self, owner: str) -> str:
+        return f"{self.account}/{owner}" if owner else self.account
 
 
 def _read(rows: list[Any], read: Callable[[Any], RowT]) -> tuple[list[RowT], list[str]]:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationI
 
 from chassis.settings import CommaSeparated, Settings
 from services.poller.names import address, host_of, watch
+from services.poller.providers.github.app import AppKey
 from services.poller.targets import Watch, is_pattern
 
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -129,6 +130,12 @@ class GitHubSettings(Settings):
         if not names and self.github_owner and self.github_repository:
             names = (f"{self.github_owner}/{self.github_repository}",)
         return watch("github", self.instance_of_github, names, self.github_excluded)
+
+    @property
+    def github_app(self) -> AppKey | None:
+        if not self.github_app_id or self.github_private_key is None:
+            return None
+        return AppKey(self.github_app_id, self.github_private_key, self.github_installation_id)
 
     @property
     def instance_of_github(self) -> str:
