@@ -5,13 +5,14 @@ attempt ends; another provider is another class here and another name in `STAGES
 """
 
 import random
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from tests.e2e.company import Company
 
+WEBHOOK_SECRET = "a secret of the stage"
 CONCLUSIONS = ("success", "success", "success", "failure", "cancelled")
 
 
@@ -54,11 +55,15 @@ class ProviderStage(Protocol):
 
     async def mend(self) -> None: ...
 
-    async def served(self) -> set[Served]: ...
-
-    async def calls(self) -> Mapping[int, int]:
-        """Requests answered so far by HTTP status; 0 for those that got no answer."""
+    async def hook(self, door: str) -> bool:
+        """Have its webhooks sent to the poller's address `door`, badly; False when it sends none."""
         ...
+
+    async def told(self) -> Counter[str]:
+        """What became of the webhooks."""
+        ...
+
+    async def served(self) -> set[Served]: ...
 
 
 class GitHubStage:
@@ -110,6 +115,21 @@ class GitHubStage:
     async def mend(self) -> None:
         await self._company.repair("github")
 
+    async def hook(self, door: str) -> bool:
+        return await self._company.hook(
+            "github",
+            f"{door}/webhooks/github",
+            secret=WEBHOOK_SECRET,
+            twice=0.2,
+            late=0.2,
+            late_seconds=4,
+            out_of_order=0.3,
+            dropped=0.2,
+        )
+
+    async def told(self) -> Counter[str]:
+        return sum((Counter(hook["counts"]) for hook in await self._company.hooks()), Counter())
+
     async def served(self) -> set[Served]:
         rows = await self._company.control("GET", "/github/served")
         found = {Served(str(run), attempt, status == "completed") for run, attempt, status, _ in rows}
@@ -119,10 +139,6 @@ class GitHubStage:
             for attempt in range(1, first)
         }
         return found | unreadable
-
-    async def calls(self) -> Mapping[int, int]:
-        answer = await self._company.control("GET", "/requests", params={"target": "github"})
-        return {int(status): count for status, count in answer["by_status"].items()}
 
 
 STAGES: tuple[type[GitHubStage], ...] = (GitHubStage,)

@@ -1,5 +1,7 @@
 """Runs come, end and are run again while their provider fails and the poller is killed; nothing may be missing.
 
+Webhooks come late, twice, out of order or not at all, and never again: polls and webhooks must agree on each fact.
+
 BUILDLIGHT_E2E_RUNS (150): how many runs there are; 2000 for the whole of it.
 BUILDLIGHT_E2E_SEED: of what is random; printed.
 """
@@ -19,7 +21,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.fleet import Fleet, until
-from tests.e2e.stages import STAGES, ProviderStage, Served, back
+from tests.e2e.stages import STAGES, WEBHOOK_SECRET, ProviderStage, Served, back
 
 RUNS = int(os.environ.get("BUILDLIGHT_E2E_RUNS", "150"))
 SEED = int(os.environ.get("BUILDLIGHT_E2E_SEED", str(random.randrange(1_000_000))))
@@ -32,6 +34,7 @@ SETTINGS = {
     "BUILDLIGHT_POLL_TIMEOUT_SECONDS": "1",
     # A run from before the window that is run again is seen by a sweep: every seven seconds, not six hours.
     "BUILDLIGHT_POLL_SWEEP_HOURS": "0.002",
+    "GITHUB_WEBHOOK_SECRET": WEBHOOK_SECRET,
     "BUILDLIGHT_COLLECT_REPORTS": "false",
     "BUILDLIGHT_DEPLOYMENTS_MINUTES": "0",
 }
@@ -53,6 +56,8 @@ class Ordeal:
     served: dict[str, set[Served]] = field(default_factory=dict)
     kills: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    hooked: set[str] = field(default_factory=set)
+    """The providers whose webhooks are sent, by name."""
 
     def say(self, sentence: str) -> None:
         print(f"{datetime.now(UTC):%H:%M:%S} {sentence}", flush=True)
@@ -68,6 +73,7 @@ async def ordeal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Orde
         stages: dict[str, ProviderStage] = {make.name: make(fleet.company, dice=dice) for make in STAGES}
         ordeal = Ordeal(fleet, stages)
         ordeal.say(f"seed {SEED}, {RUNS} runs")
+        ordeal.hooked = {name for name, stage in stages.items() if await stage.hook(fleet.url("poller"))}
         live = asyncio.Event()
         troubles = [
             asyncio.create_task(kill(ordeal, dice, live)),
@@ -81,6 +87,8 @@ async def ordeal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Orde
         for stage in stages.values():
             await stage.mend()
             ordeal.served[stage.name] = await stage.served()
+            if stage.name in ordeal.hooked:
+                ordeal.say(f"webhooks of {stage.name}: {dict(await stage.told())}")
         ordeal.say(f"the poller was killed {ordeal.kills} times; faults: {dict(ordeal.faults)}")
         began = time.monotonic()
         await rest(ordeal)
@@ -152,18 +160,22 @@ async def fail(ordeal: Ordeal, dice: random.Random, over: asyncio.Event) -> None
 
 
 async def rest(ordeal: Ordeal) -> None:
-    """Wait until the read models show every attempt as its provider does, or nothing comes any more."""
+    """Wait until the read models show every attempt as its provider does, or time is up."""
 
     async def all_there() -> bool:
         for name, served in ordeal.served.items():
             shown = await ordeal.fleet.sql(
                 """
-                SELECT run_id, attempt FROM analytics.builds WHERE provider = $1 AND finished_at IS NOT NULL
+                SELECT run_id, attempt, true AS is_readable FROM analytics.builds
+                 WHERE provider = $1 AND state NOT IN ('queued', 'running')
+                UNION ALL
+                SELECT split_part(subject, '/runs/', 2), attempt, false FROM analytics.unavailable_attempts
+                 WHERE starts_with(subject, $1)
                 """,
                 name,
             )
-            ended = {(one.run_id, one.attempt) for one in served if one.is_readable and one.ended}
-            if not ended <= {(row["run_id"], row["attempt"]) for row in shown}:
+            wanted = {(one.run_id, one.attempt, one.is_readable) for one in served if one.ended}
+            if not wanted <= {(row["run_id"], row["attempt"], row["is_readable"]) for row in shown}:
                 return False
         return True
 
@@ -196,6 +208,10 @@ async def test_there_was_something_to_lose(ordeal: Ordeal, provider: str) -> Non
     assert len([one for one in served if one.attempt > 1]) > RUNS / len(PROVIDERS) / 10
     assert any(not one.is_readable for one in served)
     assert all(one.ended for one in served)
+    if provider in ordeal.hooked:
+        told = await ordeal.stages[provider].told()
+        assert told["answered 202"] > RUNS / len(PROVIDERS) / 2
+        assert told["dropped"] > 0
     assert ordeal.kills >= 2
     assert len(ordeal.faults) >= 3
 
