@@ -61,6 +61,10 @@ class Company:
         hooks: list[dict[str, Any]] = await self.control("GET", "/webhooks")
         return hooks
 
+    async def unhook(self) -> None:
+        """Have no webhooks sent any more, where they are."""
+        await self._http.delete("/webhooks")
+
     async def repair(self, target: str | None = None) -> None:
         """Take every fault back, or those of one target."""
         await self.control("DELETE", "/faults", params={"target": target} if target else {})

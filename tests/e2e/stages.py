@@ -59,6 +59,8 @@ class ProviderStage(Protocol):
         """Have its webhooks sent to the poller's address `door`, badly; False when it sends none."""
         ...
 
+    async def unhook(self) -> None: ...
+
     async def told(self) -> Counter[str]:
         """What became of the webhooks."""
         ...
@@ -126,6 +128,9 @@ class GitHubStage:
             out_of_order=0.3,
             dropped=0.2,
         )
+
+    async def unhook(self) -> None:
+        await self._company.unhook()
 
     async def told(self) -> Counter[str]:
         return sum((Counter(hook["counts"]) for hook in await self._company.hooks()), Counter())
