@@ -278,7 +278,7 @@ async def test_the_report_says_so(ordeal: Ordeal) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_loss_is_noticed_and_mended(ordeal: Ordeal, provider: str) -> None:
-    """A run that no poll lists and no webhook tells of: the report names it and exits with 1, and has it collected; then it is whole."""
+    """A run that no poll lists and no webhook tells of: the report names it, exits with 1, and has it collected."""
     fleet, stage = ordeal.fleet, ordeal.stages[provider]
     poller = fleet.services["poller"]
     await stage.unhook()
