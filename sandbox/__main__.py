@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandbox import control_plane, github, github_app, gitlab, mail, slack
+from sandbox import control_plane, github, github_app, gitlab, jenkins, mail, slack
 from sandbox.company import Company, build
 
 
@@ -88,6 +88,9 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         "github_app_id": str(github_app.APP_ID),
         "gitlab": f"{root}/gitlab",
         "gitlab_token": gitlab.TOKEN,
+        "jenkins": f"{root}/jenkins",
+        "jenkins_username": jenkins.USER,
+        "jenkins_token": jenkins.TOKEN,
         "slack": f"{root}/slack{slack.PATH}",
         "smtp_host": options.host,
         "smtp_port": mail_server.sockets[0].getsockname()[1],

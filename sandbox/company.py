@@ -1,6 +1,7 @@
 """The company put together: one HTTP application with every provider under its prefix, and a mailbox."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from sandbox.gate import Gate
 from sandbox.github import GitHub
 from sandbox.gitlab import GitLab
 from sandbox.history import History
+from sandbox.jenkins import Jenkins
+from sandbox.jenkins_control import JenkinsControl
+from sandbox.jenkins_living import Living as LivingJobs
+from sandbox.jenkins_scripted import Scripted as ScriptedJobs
 from sandbox.ledger import Ledger
 from sandbox.mail import Mailbox
 from sandbox.scripted import Scripted
@@ -60,14 +65,17 @@ def build(
     clock = Clock(start, backlog_seconds=backlog_hours * 3600, speed=speed)
     count = repositories if repositories is not None else 0 if recorded else REPOSITORIES
     company = catalogue.repositories(count)
-    history = History(
-        seed,
-        company,
-        first_id=(int(start) - IDS_BEGIN) // 10 * 100_000 + 1,
-        stamp=clock.real,
-        stories=[iter(Story(seed, repository)) for repository in company],
-    )
-    living = Living(history, clock)
+
+    def history_of(repositories: Sequence[catalogue.Repository]) -> History:
+        return History(
+            seed,
+            repositories,
+            first_id=(int(start) - IDS_BEGIN) // 10 * 100_000 + 1,
+            stamp=clock.real,
+            stories=[iter(Story(seed, repository)) for repository in repositories],
+        )
+
+    living = Living(history_of(company), clock)
     scripted = Scripted(living.find)
     shelves: list[Shelf] = [living, scripted]
     if recorded:
@@ -75,15 +83,19 @@ def build(
     faults, ledger = Faults(), Ledger()
     blobs = Blobs()
     github = GitHub(shelves, limit=github_limit, blobs=blobs, ledger=ledger)
+    jobs = ScriptedJobs()
+    older = history_of(catalogue.built_by_jenkins(count))
+    jenkins = Jenkins(jobs, [LivingJobs(older, clock, seed)], ledger)
     control = Control(clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger)
     app = Starlette(
         routes=[
             Mount("/github", routes=github.routes()),
             Mount("/blobs", routes=blobs.routes()),
             Mount("/gitlab", routes=GitLab(ledger).routes()),
+            Mount("/jenkins", routes=jenkins.routes()),
             Mount("/slack", routes=Slack(ledger).routes()),
             Mount("/control-plane", routes=ControlPlane(ledger).routes()),
-            Mount("/_sandbox", routes=control.routes()),
+            Mount("/_sandbox", routes=[*control.routes(), *JenkinsControl(jenkins, jobs).routes()]),
         ],
         middleware=[Middleware(Gate, faults=faults, ledger=ledger)],
     )

@@ -100,7 +100,7 @@ class Deployments:
 
 def _states(job: JobState) -> Iterator[tuple[str, float]]:
     if job.released is None or job.released > job.created:
-        yield "waiting", job.created
+        yield "pending", job.created
     if job.released is not None and job.runner is None and job.completed is None:
         yield "queued", job.released
     if job.runner is not None:

@@ -184,7 +184,7 @@ class Living(Shelf):
         found = self.job(full_name, job_id)
         if found is None or found[1].completed is None or not found[1].steps:
             return None
-        return log_of(*found, self._results(*found))
+        return log_of(*found, self.results(*found))
 
     def artifacts(self, full_name: str, run_id: int) -> list[Artifact]:
         """The test reports of the jobs that ran tests, and their coverage, which is kept for a day."""
@@ -221,7 +221,7 @@ class Living(Shelf):
             (
                 f"test-results-{slug}",
                 90,
-                lambda: written(state.repository, self._results(state, job), tests_began),
+                lambda: written(state.repository, self.results(state, job), tests_began),
             ),
             (
                 f"coverage-{slug}",
@@ -239,7 +239,8 @@ class Living(Shelf):
                 files=files,
             )
 
-    def _results(self, state: RunState, job: JobState) -> tuple[Result, ...]:
+    def results(self, state: RunState, job: JobState) -> tuple[Result, ...]:
+        """How the tests of a job went."""
         found = self._history.fate(state.id, self._now(), state.attempt)
         if found is None or not has_tests(job.name):
             return ()

@@ -86,7 +86,7 @@ def has_tests(job: str) -> bool:
     return job.startswith(("unit", "integration", "end-to-end"))
 
 
-def tests_of(repository: Repository, job: str) -> tuple[Test, ...]:
+def suite_of(repository: Repository, job: str) -> tuple[Test, ...]:
     """The job's tests, in the order in which they are run."""
     rng = dice("tests", repository.full_name, job)
     made = []
@@ -101,6 +101,7 @@ def tests_of(repository: Repository, job: str) -> tuple[Test, ...]:
     # Every job has at least one of each that matters.
     made[0] = _as(made[0], "steady")
     made[1] = _as(made[1], "flaky")
+    made[2] = _as(made[2], "skipped")
     return tuple(made)
 
 
@@ -111,7 +112,7 @@ def results_of(
 
     `run` tells one run of the repository from another; `fate` is that of the attempt.
     """
-    tests = tests_of(repository, job)
+    tests = suite_of(repository, job)
     rng = dice("results", repository.full_name, job, run, attempt)
     bad: dict[Test, Trouble] = {}
     if conclusion == "failure" and fate.flaky:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -115,9 +115,20 @@ class Calls:
         """
         return await self._guarded("GET", address, {"if-none-match": etag} if etag else {}, tries=ATTEMPTS)
 
-    async def send(self, method: str, address: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """Ask for a change; raises as `get` does. Tried once: whether it took effect may not be known."""
-        return await self._guarded(method, address, {}, tries=1, body=body)
+    async def send(
+        self,
+        method: str,
+        address: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for a change, with JSON or a form; raises as `get` does.
+
+        Tried once: whether it took effect may not be known.
+        """
+        content = {"data": form} if form is not None else {"json": body}
+        return await self._guarded(method, address, {}, tries=1, content=content)
 
     @asynccontextmanager
     async def stream(self, address: str, *, accept: str | None = None) -> AsyncIterator[Download]:
@@ -127,44 +138,46 @@ class Calls:
         body begins: other calls of the account go on meanwhile, for what is long is the body, and that costs
         no budget.
         """
-        url, headers = httpx.URL(address), {"accept": accept} if accept else {}
-        begun = False
-        for hop in range(_MOST_REDIRECTS + 1):
-            async with AsyncExitStack() as held:
-                if hop == 0 or _origin(url) == self._origin:
-                    await held.enter_async_context(self._turn())
-                    url = self._allowed(str(url))
-                try:
-                    async with (
-                        asyncio.timeout(self._deadline_seconds) as patience,
-                        self._http.stream(
-                            "GET", url, headers=await self._headers_for(url) | headers
-                        ) as response,
-                    ):
-                        REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                        if _origin(url) == self._origin:
-                            self._learn(response.headers)
-                        await held.aclose()
-                        if response.next_request is None:
-                            patience.reschedule(None)  # from here each piece has its own time
-                            begun = True
-                            yield Download(response.status_code, response.headers, response.aiter_bytes())
-                            return
-                        url = response.next_request.url
-                except (httpx.HTTPError, TimeoutError) as error:
-                    if begun and isinstance(error, TimeoutError):
-                        raise  # the reader's own: a piece that is late is an error of httpx's
-                    REQUESTS.labels(self._provider, "unreachable").inc()
-                    raise PollFailedError(
-                        "unreachable",
-                        f"{url.host} stopped in the middle of an answer ({_why(error)})."
-                        if begun
-                        else f"No answer from {url.host} ({_why(error)}). Check the network and the provider's "
-                        "status page.",
-                    ) from None
+        url, headers = self._at_home(address), {"accept": accept} if accept else {}
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = await self._opened(url, headers)
+            try:
+                if response.next_request is None:
+                    yield Download(response.status_code, response.headers, response.aiter_bytes())
+                    return
+                url = response.next_request.url
+            except httpx.HTTPError as error:
+                REQUESTS.labels(self._provider, "unreachable").inc()
+                raise PollFailedError(
+                    "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
+                ) from None
+            finally:
+                await response.aclose()
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    async def _opened(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+        """The answer to a GET, its body still to come; at home in its turn, until it answers."""
+        at_home = _origin(url) == self._origin
+        async with self._turn() if at_home else nullcontext():
+            if at_home:
+                self._allowed(str(url))
+            try:
+                async with asyncio.timeout(self._deadline_seconds):
+                    ours = await self._headers_for(url)
+                    request = self._http.build_request("GET", url, headers=ours | dict(headers))
+                    response = await self._http.send(request, stream=True)
+            except (httpx.HTTPError, TimeoutError) as error:
+                REQUESTS.labels(self._provider, "unreachable").inc()
+                raise PollFailedError(
+                    "unreachable",
+                    f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
+                ) from None
+            REQUESTS.labels(self._provider, str(response.status_code)).inc()
+            if at_home:
+                self._learn(response.headers)
+        return response
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -181,6 +194,9 @@ class Calls:
         decision = budgets.decide(self.budget, now=datetime.now(UTC), reserve_percent=self._reserve_percent)
         if isinstance(decision, budgets.Wait):
             raise MustWaitError(decision.seconds, decision.reason)
+        return self._at_home(address)
+
+    def _at_home(self, address: str) -> httpx.URL:
         url = httpx.URL(address)
         if _origin(url) != self._origin:
             # The token must not follow a link to wherever it leads.
@@ -204,11 +220,11 @@ class Calls:
         headers: Mapping[str, str],
         *,
         tries: int,
-        body: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | None = None,
     ) -> Answer:
         async with self._turn():
             url = self._allowed(address)
-            answer = await self._patiently(method, url, headers, tries, body)
+            answer = await self._patiently(method, url, headers, tries, content or {})
             self._learn(answer.headers)
             return answer
 
@@ -218,7 +234,7 @@ class Calls:
         url: httpx.URL,
         headers: Mapping[str, str],
         tries: int,
-        body: Mapping[str, Any] | None,
+        content: Mapping[str, Any],
     ) -> Answer:
         """Through short faults of the network; everything longer is the schedule's business."""
         try:
@@ -231,7 +247,7 @@ class Calls:
                 wait_jitter=0.2,
             ):
                 with attempt:
-                    return await self._once(method, url, headers, body)
+                    return await self._once(method, url, headers, content)
         except (httpx.HTTPError, TimeoutError) as error:
             REQUESTS.labels(self._provider, "unreachable").inc()
             raise PollFailedError(
@@ -242,13 +258,13 @@ class Calls:
         raise AssertionError("a retry ends with an answer or an error")
 
     async def _once(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], body: Mapping[str, Any] | None
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: Mapping[str, Any]
     ) -> Answer:
         async with asyncio.timeout(self._deadline_seconds):
             for _ in range(_MOST_REDIRECTS + 1):
                 ours = await self._headers_for(url)
                 async with self._http.stream(
-                    method, url, headers=ours | (dict(headers) if ours else {}), json=body
+                    method, url, headers=ours | (dict(headers) if ours else {}), **content
                 ) as response:
                     REQUESTS.labels(self._provider, str(response.status_code)).inc()
                     if response.next_request is None or not self._may_follow(method, response):

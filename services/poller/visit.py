@@ -39,6 +39,7 @@ class Visit:
         self._time_is_up = time_is_up
         self._taking = Taking(target, provider, store, outlet, now=now, interval=interval)
         self._listed: set[str] = set()
+        self._going: set[str] = set()
         self._kept: Mapping[str, Page] = {}
         self.report = self._taking.report
 
@@ -88,6 +89,7 @@ class Visit:
             if page.capped and address == self._provider.listing(self._target, span):
                 self.report.refused.append(f"more builds than are shown from {span.since.isoformat()}")
             self.report.refused += page.refused
+            self._going |= page.going
             # With a row that could not be read a page is not done with: it is read again, and told again.
             pages[address] = replace(page, etag=None) if page.refused else page
             builds |= {build.build.run_id: build for build in page.builds}
@@ -118,7 +120,7 @@ class Visit:
                     left.add(build.build.run_id)
                     continue
                 try:
-                    news = await self._taking.take(build, attempts)
+                    news = await self._taking.take(build, attempts, going=build.build.run_id in self._going)
                 except PollFailedError as failure:
                     if before is None:
                         raise

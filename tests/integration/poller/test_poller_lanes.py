@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -98,7 +99,7 @@ async def test_a_backfill_keeps_no_urgent_look_waiting(
         for poller, target in ((one, one.targets[0]), (other, one.targets[1])):
             await poller.service.broker.command(
                 BackfillTargetV1(
-                    request_id="7f0d4b55-93c3-5c2e-8e0d-2f6a1c9b3d44",  # type: ignore[arg-type]
+                    request_id=uuid4(),
                     provider="github",
                     instance=target.instance,
                     target=target.name,

@@ -175,7 +175,7 @@ def test_deployments_answer_as_described(sandbox: Running, described: Check) -> 
         statuses = sandbox.get(f"{at}/statuses")
         described("/repos/{owner}/{repo}/deployments/{deployment_id}/statuses", statuses)
         states |= {status["state"] for status in statuses.json()}
-    assert states >= {"waiting", "in_progress", "success", "inactive"}
+    assert states >= {"pending", "in_progress", "success", "inactive"}
 
 
 def test_owners_answer_as_described(sandbox: Running, described: Check) -> None:

@@ -211,3 +211,28 @@ async def test_a_download_teaches_the_budget() -> None:
     async with provider.stream(f"{API}/log"):
         pass
     assert provider.budget.remaining == 4000
+
+
+async def test_one_call_at_a_time() -> None:
+    """Requests, changes and the beginnings of downloads are asked one after the other; providers ask for that."""
+    going = 0
+    most = 0
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        nonlocal going, most
+        going += 1
+        most = max(most, going)
+        await asyncio.sleep(0)
+        going -= 1
+        return httpx.Response(200, json={})
+
+    provider = calls(answer)  # type: ignore[arg-type]
+
+    async def download() -> None:
+        async with provider.stream(f"{API}/log"):
+            pass
+
+    one = [provider.get(f"{API}/runs"), provider.send("POST", f"{API}/rerun"), download()]
+    another = [provider.get(f"{API}/runs"), provider.send("POST", f"{API}/rerun"), download()]
+    await asyncio.gather(*one, *another)
+    assert most == 1
