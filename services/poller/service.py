@@ -24,6 +24,7 @@ from services.poller.means import Means
 from services.poller.measurements import Measurements, Record
 from services.poller.provider import Provider, Providers
 from services.poller.providers.github.client import GitHub
+from services.poller.providers.gitlab.client import GitLab
 from services.poller.providers.jenkins.client import Jenkins
 from services.poller.queues import BACKFILL, POLL, QUEUES, RECONCILE, REFRESH, REFRESH_EXPRESS
 from services.poller.reconcile import Patience, Reconciles
@@ -153,6 +154,14 @@ def _providers(settings: PollerSettings) -> Iterator[Provider]:
             instance=settings.instance_of_github,
             token=settings.github_token,
             app=settings.github_app,
+            reserve_percent=settings.reserve_percent,
+            timeout_seconds=settings.timeout_seconds,
+        )
+    if settings.gitlab_watch:
+        yield GitLab(
+            api_url=settings.gitlab_api_url,
+            instance=settings.instance_of_gitlab,
+            token=settings.gitlab_token,
             reserve_percent=settings.reserve_percent,
             timeout_seconds=settings.timeout_seconds,
         )

@@ -96,7 +96,7 @@ class Visit:
             sketches |= {build.build.run_id for build in page.builds if page.sketched}
             address = page.following
         self._listed |= builds.keys()
-        in_order = sorted(builds.values(), key=_created)
+        in_order = sorted(builds.values(), key=_age)
         left = await self._take_sketched([b for b in in_order if b.build.run_id in sketches])
         left |= await self._take_all([b for b in in_order if b.build.run_id not in sketches])
         for at, page in pages.items():
@@ -159,3 +159,8 @@ class Visit:
 
 def _created(build: BuildObservedV1) -> datetime:
     return build.created_at or build.updated_at
+
+
+def _age(build: BuildObservedV1) -> tuple[datetime, int, str]:
+    """Oldest first; of those of one second, by their numbers."""
+    return _created(build), len(build.build.run_id), build.build.run_id

@@ -23,6 +23,7 @@ def test_the_ready_line_has_all_addresses(sandbox: Running) -> None:
         "jenkins",
         "jenkins_username",
         "jenkins_token",
+        "gitlab_projects",
         "slack",
         "smtp_host",
         "smtp_port",
