@@ -7,11 +7,11 @@ import structlog
 
 from buildlight_contracts.commands import CollectReportsV1
 from chassis.broker import Broker
-from chassis.database import make_pool, require_version
+from chassis.database import READER_ROLE, make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
-from services.poller import http, webhooks
+from services.poller import http, reconcile_schedule, webhooks
 from services.poller.account_store import AccountStore
 from services.poller.acting import Actions
 from services.poller.action_store import ActionStore
@@ -27,6 +27,7 @@ from services.poller.full_logs import FullLogs
 from services.poller.full_logs import router as log_routes
 from services.poller.handlers import Pace, Polls
 from services.poller.means import Means
+from services.poller.measurements import Measurements, Record
 from services.poller.provider import Provider, Providers, Target
 from services.poller.providers.github import webhook as github_webhook
 from services.poller.providers.github.client import GitHub
@@ -41,9 +42,12 @@ from services.poller.queues import (
     COLLECT_EXPRESS,
     POLL,
     QUEUES,
+    RECONCILE,
     REFRESH,
     REFRESH_EXPRESS,
 )
+from services.poller.reconcile import Patience, Reconciles
+from services.poller.reconcile_schedule import ReconcileSchedule
 from services.poller.refreshes import Refreshes
 from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
@@ -86,6 +90,9 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
         + sum(queue.prefetch for queue in QUEUES)
         + _LANES * len(providers),
     )
+    reader = make_pool(
+        settings.database_url.get_secret_value(), application="poller-reader", role=READER_ROLE, max_size=2
+    )
     broker = Broker(settings.amqp_url.get_secret_value(), service="poller", rungs=settings.retry_rungs)
     outbox = Outbox(pool, broker, schema="poller")
     store = Store(pool, outbox)
@@ -127,7 +134,17 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
         Lease("discovery", pool, schema="poller", seconds=DISCOVERY_LEASE_SECONDS),
         every=settings.discovery,
     )
+    measurements = Measurements(pool, outbox)
+    reconcile_scheduler = ReconcileSchedule(
+        measurements,
+        broker,
+        Lease("reconcile", pool, schema="poller", seconds=reconcile_schedule.LEASE_SECONDS),
+        interval=settings.reconcile,
+        first=settings.since,
+        asks=settings.polling_enabled,
+    )
     refreshes = Refreshes(means)
+    reconciles = Reconciles(means, measurements, Record(reader), Patience(interval=settings.interval))
     broker.subscribe(POLL, Polls(means, pace).poll)
     broker.subscribe(REFRESH, refreshes.usual)
     broker.subscribe(REFRESH_EXPRESS, refreshes.express)
@@ -140,6 +157,7 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
         ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker, calling=means.calling).act
     )
     full_logs = FullLogs(providers, kept, calling=means.calling)
+    broker.subscribe(RECONCILE, reconciles.reconcile)
 
     async def prepare() -> None:
         await require_version(pool, "poller", "poller_0005")
@@ -166,12 +184,13 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
         pool,
         broker,
         prepare=prepare,
-        tasks=[scheduler.run, discovery.run, outbox.run],
+        tasks=[scheduler.run, discovery.run, reconcile_scheduler.run, outbox.run],
         routers=[
             http.router(settings, instances, facts_of, watched, pool, broker),
             log_routes(full_logs, pool, reads_need_key=settings.reads_need_key),
         ],
         body_limits={"/webhooks/": settings.webhook_max_bytes},
+        pools=[reader],
         providers=providers,
     )
 
