@@ -8,6 +8,7 @@ import zlib
 from collections.abc import AsyncIterator, Mapping
 
 from reports.archive import File, Limits, files
+from reports.errors import UnreadableError
 
 REPORT = b'<testsuite name="s"><testcase classname="C" name="a" time="1"/></testsuite>'
 
@@ -30,18 +31,21 @@ class _Pipe(io.RawIOBase):
         return True
 
     def write(self, data: object) -> int:
-        taken = bytes(data)  # type: ignore[call-overload]
+        taken = bytes(data)
         self.written += taken
         return len(taken)
 
 
-def zipped_as_stream(contents: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED, *, zip64: bool = False) -> bytes:
+def zipped_as_stream(
+    contents: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED, *, zip64: bool = False
+) -> bytes:
     """With sizes and checksums behind the data, as one writes a ZIP to a pipe."""
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w", method) as archive:  # type: ignore[arg-type]
         for name, content in contents.items():
-            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=zip64) as entry:
-                entry._compress_type = method  # type: ignore[attr-defined]
+            info = zipfile.ZipInfo(name)
+            info.compress_type = method
+            with archive.open(info, "w", force_zip64=zip64) as entry:
                 entry.write(content)
     return bytes(pipe.written)
 
@@ -61,7 +65,7 @@ def stored_with_descriptor(name: str, content: bytes) -> bytes:
 
 def tarred(contents: Mapping[str, bytes], mode: str = "w", layout: int = tarfile.PAX_FORMAT) -> bytes:
     held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode=mode, format=layout) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=held, mode=mode, format=layout) as archive:
         for name, content in contents.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -78,7 +82,10 @@ async def unpacked(data: bytes, size: int = 1000, limits: Limits | None = None) 
     """Each file's content, or else its problem, by its name."""
     found: dict[str, bytes | str] = {}
     async for file in files("a.zip", pieces(data, size), limits):
-        found[file.name] = file.problem or await content(file)
+        try:
+            found[file.name] = file.problem or await content(file)
+        except UnreadableError as error:
+            found[file.name] = str(error)
     return found
 
 
