@@ -5,6 +5,7 @@ import io
 import struct
 import tarfile
 import zipfile
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ async def test_stored_with_its_size_behind_it(size: int) -> None:
 
 @pytest.mark.parametrize("layout", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-async def test_tar(mode: str, layout: int) -> None:
+async def test_tar(mode: Literal["w", "w:gz"], layout: int) -> None:
     """Of every layout, compressed or not; long names too."""
     contents = dict(CONTENTS)
     if layout != tarfile.USTAR_FORMAT:

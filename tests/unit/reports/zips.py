@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
 
 from reports.archive import File, Limits, files
 from reports.errors import UnreadableError
@@ -30,7 +31,7 @@ class _Pipe(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: object) -> int:
+    def write(self, data: Any) -> int:
         taken = bytes(data)
         self.written += taken
         return len(taken)
@@ -41,7 +42,7 @@ def zipped_as_stream(
 ) -> bytes:
     """With sizes and checksums behind the data, as one writes a ZIP to a pipe."""
     pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", method) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(pipe, "w", method) as archive:
         for name, content in contents.items():
             info = zipfile.ZipInfo(name)
             info.compress_type = method
@@ -63,7 +64,9 @@ def stored_with_descriptor(name: str, content: bytes) -> bytes:
     return local + content + descriptor + directory + raw + end
 
 
-def tarred(contents: Mapping[str, bytes], mode: str = "w", layout: int = tarfile.PAX_FORMAT) -> bytes:
+def tarred(
+    contents: Mapping[str, bytes], mode: Literal["w", "w:gz"] = "w", layout: int = tarfile.PAX_FORMAT
+) -> bytes:
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode=mode, format=layout) as archive:
         for name, content in contents.items():
