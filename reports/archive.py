@@ -31,6 +31,8 @@ class File:
     content: AsyncIterator[bytes]
     problem: str | None = None
     """Why it cannot be read; then it has no content."""
+    is_archive: bool = False
+    """Of one with a problem: whether it is an archive, that may have held anything."""
 
 
 async def files(name: str, chunks: AsyncIterator[bytes], limits: Limits | None = None) -> AsyncIterator[File]:
@@ -53,15 +55,15 @@ async def _files(
     name: str, chunks: AsyncIterator[bytes], budget: Budget, *, depth: int
 ) -> AsyncIterator[File]:
     source = Source(chunks)
-    head = await source.peek(BLOCK)
-    if head.startswith(_GZIP):
-        source = Source(_ungzipped(source, budget))
-        name = name.removesuffix(".gz")
-        try:
+    try:
+        head = await source.peek(BLOCK)
+        if head.startswith(_GZIP):
+            source = Source(_ungzipped(source, budget))
+            name = name.removesuffix(".gz")
             head = await source.peek(BLOCK)
-        except UnreadableError as error:
-            yield _refused(name, str(error))
-            return
+    except UnreadableError as error:
+        yield _refused(name, str(error))
+        return
     entries: AsyncIterator[ZipEntry | TarEntry]
     if head.startswith((LOCAL, EMPTY, b"PK00" + LOCAL)):
         entries = zip_entries(source, budget)
@@ -71,19 +73,20 @@ async def _files(
         yield File(name, _rest(source))
         return
     if depth > _DEEPEST:
-        yield _refused(name, "an archive in an archive in an archive is not read: unpack it first")
+        problem = "an archive in an archive in an archive is not read: unpack it first"
+        yield _refused(name, problem, is_archive=True)
         return
     try:
         async for entry in entries:
-            problem = entry.problem or path_problem(entry.name)
+            refusal = entry.problem or path_problem(entry.name)
             inner = f"{name}/{_printable(entry.name)}"
-            if problem is not None:
-                yield _refused(inner, problem)
+            if refusal is not None:
+                yield _refused(inner, refusal)
                 continue
             async for file in _files(inner, aiter(entry), budget, depth=depth + 1):
                 yield file
     except UnreadableError as error:
-        yield _refused(name, str(error))
+        yield _refused(name, str(error), is_archive=True)
 
 
 async def _ungzipped(source: Source, budget: Budget) -> AsyncIterator[bytes]:
@@ -108,8 +111,8 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield piece
 
 
-def _refused(name: str, problem: str) -> File:
-    return File(name, _nothing(), problem)
+def _refused(name: str, problem: str, *, is_archive: bool = False) -> File:
+    return File(name, _nothing(), problem, is_archive)
 
 
 def path_problem(path: str) -> str | None:

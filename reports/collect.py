@@ -38,6 +38,8 @@ async def collect(file: File, context: Context | None = None, record: Record | N
     With `record`, its facts are given to it as they are made, under the file's name as their source: the report's
     messages, or that it was refused. When one cannot be recorded, what `record` raises goes on.
     """
+    if file.problem and not file.is_archive and not _is_xml(file.name):
+        return None
     reader = ReportReader()
     chunks = Chunks(context, file.name) if context else None
     problem = file.problem

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from xml.parsers import expat
 
 from reports.errors import UnreadableError
-from reports.repair import BAD_REFERENCE, repair, tag_around, without_bad_references
+from reports.repair import BAD_REFERENCE, repair, tag_around, without_control_references
 
 Attributes = dict[str, str]
 TextSink = Callable[[str], None]
@@ -60,7 +60,7 @@ class Markup:
         """
         if self._mind_references:
             # One cut in two by the feeding is found as an error, and mended then.
-            data, count = without_bad_references(data)
+            data, count = without_control_references(data)
             self.repairs[_REFERENCES] += count
         window = self._held + data if self._held else data
         while True:
@@ -97,7 +97,7 @@ class Markup:
             # Where there is one there are thousands (colours of a terminal): each by itself would be slow.
             self._mind_references = True
             tag = tag_around(window, at)
-            rest, count = without_bad_references(window[at if tag is None else tag :])
+            rest, count = without_control_references(window[at if tag is None else tag :])
             if count:
                 self.repairs[_REFERENCES] += count
                 self._parser = self._restart()

@@ -16,7 +16,9 @@ _UNDEFINED_ENTITY = _CODES[errors.XML_ERROR_UNDEFINED_ENTITY]
 _MISMATCH = _CODES[errors.XML_ERROR_TAG_MISMATCH]
 _DUPLICATE_ATTRIBUTE = _CODES[errors.XML_ERROR_DUPLICATE_ATTRIBUTE]
 
-_REFERENCE = re.compile(rb"&#(?:x([0-9a-fA-F]{1,100})|([0-9]{1,100}));")
+_CONTROL_REFERENCE = re.compile(
+    rb"&#(?:0*(?:[0-8]|1[124-9]|2[0-9]|3[01])|x0*(?:[0-8bcefBCEF]|1[0-9a-fA-F]));"
+)
 _NO_ENTITY_OF_XML = re.compile(rb"&(?!#|(?:amp|lt|gt|quot|apos);)")
 _ENTITY_SO_FAR = re.compile(rb"&#?[\w.:-]{0,60}$", re.ASCII)
 _ATTRIBUTE = rb"(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))"
@@ -58,8 +60,8 @@ def repair(window: bytes, at: int, code: int, open_elements: Sequence[str]) -> R
     if code == _UNDEFINED_ENTITY and (entity := _NO_ENTITY_OF_XML.search(window, at)):
         # Of one in an attribute expat tells where the tag begins.
         return _escaped(entity.start(), at if tag is None else tag)
-    if code == BAD_REFERENCE and (entity := window.find(b"&#", at)) >= 0:
-        return _escaped(entity, tag)
+    if code == BAD_REFERENCE and (reference := window.find(b"&#", at)) >= 0:
+        return _escaped(reference, tag)
     if code == _MISMATCH:
         return _mismatch(window, max(0, window.rfind(b"</", 0, at + 2)), open_elements)
     if code == _DUPLICATE_ATTRIBUTE and tag is not None:
@@ -127,16 +129,6 @@ def _mismatch(window: bytes, tag: int, open_elements: Sequence[str]) -> Repair:
     return Repair(end, end, end, b"", what)
 
 
-def without_bad_references(data: bytes) -> tuple[bytes, int]:
+def without_control_references(data: bytes) -> tuple[bytes, int]:
     """`data` without references such as `&#27;` to characters that XML does not allow, and how many there were."""
-    return _REFERENCE.subn(lambda found: b"" if _is_bad(found) else found[0], data)
-
-
-def _is_bad(found: re.Match[bytes]) -> bool:
-    code = int(found[1], 16) if found[1] else int(found[2])
-    return (
-        (code < 0x20 and code not in (0x9, 0xA, 0xD))
-        or 0xD800 <= code <= 0xDFFF
-        or code in (0xFFFE, 0xFFFF)
-        or code > 0x10FFFF
-    )
+    return _CONTROL_REFERENCE.subn(b"", data)

@@ -64,13 +64,15 @@ class Source:
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self._held = b""
+        self._at = 0  # what of it has been read
         self.position = 0
 
     async def some(self) -> bytes:
         """The next bytes, at most 64 KiB; none at the end."""
-        held = self._held or await self._next()
-        data, self._held = held[:PIECE], held[PIECE:]
-        self.position += len(data)
+        if self._at == len(self._held):
+            self._held, self._at = await self._next(), 0
+        data = self._held[self._at : self._at + PIECE]
+        self._move(len(data))
         return data
 
     async def exactly(self, count: int) -> bytes:
@@ -78,22 +80,26 @@ class Source:
         data = await self.peek(count)
         if len(data) < count:
             raise TruncatedError
-        self._held = self._held[count:]
-        self.position += count
+        self._move(count)
         return data
 
     async def peek(self, count: int) -> bytes:
         """The next `count` bytes, or all there are, still to be read."""
-        while len(self._held) < count:
-            more = await self._next()
-            if not more:
-                break
-            self._held += more
-        return self._held[:count]
+        if len(self._held) - self._at < count:
+            parts, size = [self._held[self._at :]], len(self._held) - self._at
+            while size < count and (more := await self._next()):
+                parts.append(more)
+                size += len(more)
+            self._held, self._at = b"".join(parts), 0
+        return self._held[self._at : self._at + count]
 
-    def unread(self, data: bytes) -> None:
-        self._held = data + self._held
-        self.position -= len(data)
+    def unread(self, count: int) -> None:
+        """Have the last `count` bytes read again; only of what the last call returned."""
+        self._move(-count)
+
+    def _move(self, count: int) -> None:
+        self._at += count
+        self.position += count
 
     async def _next(self) -> bytes:
         async for chunk in self._chunks:
@@ -125,4 +131,4 @@ async def inflated(source: Source, wbits: int) -> AsyncIterator[bytes]:
         except zlib.error as error:
             raise UnreadableError(f"its compressed data is damaged ({error})") from None
         data = inflater.unconsumed_tail
-    source.unread(inflater.unused_data)
+    source.unread(len(inflater.unused_data))

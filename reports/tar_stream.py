@@ -40,7 +40,7 @@ class TarEntry:
             if not data:
                 raise TruncatedError
             if len(data) > left:
-                source.unread(data[left:])
+                source.unread(len(data) - left)
                 data = data[:left]
             left -= len(data)
             budget.came_out(len(data), size - left)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from reports.errors import UnreadableError
-from reports.stream import Budget, Source, TruncatedError, inflated
+from reports.stream import PIECE, Budget, Source, TruncatedError, inflated
 
 LOCAL = b"PK\x03\x04"
 EMPTY = b"PK\x05\x06"
@@ -26,7 +26,7 @@ _PATCHED = 0x0020
 _HAS_DESCRIPTOR = 0x0008
 _IS_UTF8 = 0x0800
 _STORED, _DEFLATED = 0, 8
-_LONGEST_DESCRIPTOR = 24
+_LONGEST_DESCRIPTOR = 24 + 2  # and the beginning of what follows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,14 @@ class ZipEntry:
                 await self._pass_over(header.compressed)
         except UnreadableError as error:
             self.failure = UnreadableError(f"{self.name}: {error}")
-            raise self.failure from None
+            raise
 
     async def _check(self, compressed: int) -> None:
         header = self._header
         if header.has_descriptor:
-            length = self._descriptor_length(await self._source.peek(_LONGEST_DESCRIPTOR), compressed)
+            length = self._descriptor_length(
+                await self._source.peek(_LONGEST_DESCRIPTOR), self._size, self._crc, compressed
+            )
             if not length:
                 raise UnreadableError("its size or checksum is not what follows it")
             await self._source.exactly(length)
@@ -124,7 +126,7 @@ class ZipEntry:
             if not data:
                 raise TruncatedError
             if len(data) > count:
-                self._source.unread(data[count:])
+                self._source.unread(len(data) - count)
                 data = data[:count]
             count -= len(data)
             yield data
@@ -135,29 +137,44 @@ class ZipEntry:
         The descriptor is the one whose checksum and size are those of what came before it.
         """
         while True:
-            data = await self._source.peek(65_536)
-            at = data.find(_DESCRIPTOR)
-            if at < 0:
-                # The last three bytes may begin one.
-                at = len(data) - 3
-                if at <= 0:
-                    raise TruncatedError
-            if at:
-                yield await self._source.exactly(at)
-                continue
-            if self._descriptor_length(data, self._size):
+            data = await self._source.peek(PIECE)
+            end, is_end = self._before_descriptor(data)
+            if not end and not is_end:
+                raise TruncatedError
+            if end:
+                yield await self._source.exactly(end)
+            if is_end:
                 return
-            yield await self._source.exactly(1)
 
-    def _descriptor_length(self, data: bytes, compressed: int) -> int:
-        """Of the descriptor `data` begins with, if it fits what was read: with its mark or without, 32 or 64 bits."""
+    def _before_descriptor(self, data: bytes) -> tuple[int, bool]:
+        """How many bytes of `data` are the entry's, and whether its descriptor follows them."""
+        crc, done = self._crc, 0
+        at = data.find(_DESCRIPTOR)
+        while at >= 0:
+            if at and len(data) - at < _LONGEST_DESCRIPTOR and len(data) >= PIECE:
+                return at, False  # not all of it is here
+            size = self._size + at
+            # Data may be full of marks, and of sizes that fit: nothing is summed twice.
+            if data[at + 8 : at + 12] == (size & 0xFFFFFFFF).to_bytes(4, "little"):
+                crc, done = zlib.crc32(data[done:at], crc), at
+                if self._descriptor_length(data[at : at + _LONGEST_DESCRIPTOR], size, crc):
+                    return at, True
+            at = data.find(_DESCRIPTOR, at + 1)
+        return (len(data) - 3 if len(data) >= PIECE else 0), False  # the last three bytes may begin one
+
+    @staticmethod
+    def _descriptor_length(data: bytes, size: int, crc: int, compressed: int | None = None) -> int:
+        """Of the descriptor `data` begins with, if it fits what was read: marked or not, of 32 or 64 bits."""
         for mark in (_DESCRIPTOR, b""):
             for layout in ("<III", "<IQQ"):
                 try:
-                    expected = mark + struct.pack(layout, self._crc, compressed, self._size)
+                    expected = mark + struct.pack(
+                        layout, crc, size if compressed is None else compressed, size
+                    )
                 except struct.error:
                     continue
-                if data.startswith(expected):
+                # Of an empty entry the short one is the beginning of the long one: what follows tells them apart.
+                if data.startswith(expected + b"PK"):
                     return len(expected)
         return 0
 

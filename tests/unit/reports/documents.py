@@ -23,6 +23,6 @@ def portions(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def counts(reader: ReportReader) -> tuple[int, int, int, int, int, int]:
-    """tests, passed, failed, errors, skipped, flaky"""
+    """How many tests, passed, failed, errors, skipped, flaky."""
     totals = reader.totals
     return totals.tests, totals.passed, totals.failed, totals.errors, totals.skipped, totals.flaky

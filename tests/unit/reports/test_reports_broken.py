@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- documents stand here as tools write them
 """Reports that are not well-formed, in odd encodings, cut off: read as far as they can be, and said so."""
 
 import pytest
@@ -50,6 +51,16 @@ def test_what_was_mended_reads_as_it_was_meant() -> None:
     assert (bracket.name, bracket.message) == ("a <b> c", "List<String> < x")
     (text, _), _ = read(BROKEN["a bracket in text"])
     assert text.message == "expected 1 < 2, i <3 u"
+
+
+def test_references_to_no_character() -> None:
+    """Half a surrogate pair, a number beyond Unicode: they stay as they were written."""
+    (case,), reader = read(
+        '<testsuite><testcase name="a&#xD83D;b&#x1FFFFFFF;"><failure>&#65534;</failure></testcase></testsuite>'
+    )
+    assert case.name == "a&#xD83D;b&#x1FFFFFFF;"
+    assert case.outcome.value == "failed"
+    assert reader.notes
 
 
 def test_cdata_is_left_alone() -> None:

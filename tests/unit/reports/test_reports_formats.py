@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- documents stand here as tools write them
 """TRX, xUnit.net, NUnit and TestNG."""
 
 from datetime import UTC, datetime

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- documents stand here as tools write them
 """What JUnit XML means, dialect by dialect."""
 
 from datetime import UTC, datetime

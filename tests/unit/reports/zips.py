@@ -6,8 +6,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
 
 from reports.archive import File, Limits, files
+from reports.errors import UnreadableError
 
 REPORT = b'<testsuite name="s"><testcase classname="C" name="a" time="1"/></testsuite>'
 
@@ -29,8 +31,8 @@ class _Pipe(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: object) -> int:
-        taken = bytes(data)  # type: ignore[call-overload]
+    def write(self, data: Any) -> int:
+        taken = bytes(data)
         self.written += taken
         return len(taken)
 
@@ -40,10 +42,11 @@ def zipped_as_stream(
 ) -> bytes:
     """With sizes and checksums behind the data, as one writes a ZIP to a pipe."""
     pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", method) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(pipe, "w", method) as archive:
         for name, content in contents.items():
-            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=zip64) as entry:
-                entry._compress_type = method  # type: ignore[attr-defined]
+            info = zipfile.ZipInfo(name)
+            info.compress_type = method
+            with archive.open(info, "w", force_zip64=zip64) as entry:
                 entry.write(content)
     return bytes(pipe.written)
 
@@ -61,9 +64,11 @@ def stored_with_descriptor(name: str, content: bytes) -> bytes:
     return local + content + descriptor + directory + raw + end
 
 
-def tarred(contents: Mapping[str, bytes], mode: str = "w", layout: int = tarfile.PAX_FORMAT) -> bytes:
+def tarred(
+    contents: Mapping[str, bytes], mode: Literal["w", "w:gz"] = "w", layout: int = tarfile.PAX_FORMAT
+) -> bytes:
     held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode=mode, format=layout) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=held, mode=mode, format=layout) as archive:
         for name, content in contents.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -80,7 +85,10 @@ async def unpacked(data: bytes, size: int = 1000, limits: Limits | None = None) 
     """Each file's content, or else its problem, by its name."""
     found: dict[str, bytes | str] = {}
     async for file in files("a.zip", pieces(data, size), limits):
-        found[file.name] = file.problem or await content(file)
+        try:
+            found[file.name] = file.problem or await content(file)
+        except UnreadableError as error:
+            found[file.name] = str(error)
     return found
 
 
