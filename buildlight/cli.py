@@ -194,7 +194,7 @@ def collect_past_builds(
 
     It goes on without this command, and after a crash where it was. Exit code 1 when a target failed.
     """
-    from buildlight import backfill  # noqa: PLC0415
+    from buildlight.commands import backfill  # noqa: PLC0415
 
     begun = backfill.ask(_client(), since=since, until=until, targets=target or [])
     last = backfill.follow(_client(), errors, begun, as_json=as_json) if wait else begun

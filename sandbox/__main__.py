@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandbox import control_plane, github, github_app, gitlab, mail, slack
+from sandbox import control_plane, github, github_app, gitlab, jenkins, mail, slack
 from sandbox.company import Company, build
 
 
@@ -42,6 +42,10 @@ def arguments() -> argparse.Namespace:
         "--recorded", type=Path, metavar="DIR", help="serve recorded rows from DevLake's raw tables"
     )
     parser.add_argument("--github-limit", type=int, default=5000, help="requests an hour that GitHub allows")
+    parser.add_argument(
+        "--gitlab-projects", type=int, help="how many with CI (default: 2, or none with --repositories)"
+    )
+    parser.add_argument("--gitlab-limit", type=int, default=2000, help="requests a minute that GitLab allows")
     parser.add_argument("--json", action="store_true", help="nothing on stderr when ready")
     return parser.parse_args()
 
@@ -88,6 +92,10 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         "github_app_id": str(github_app.APP_ID),
         "gitlab": f"{root}/gitlab",
         "gitlab_token": gitlab.TOKEN,
+        "jenkins": f"{root}/jenkins",
+        "jenkins_username": jenkins.USER,
+        "jenkins_token": jenkins.TOKEN,
+        "gitlab_projects": list(company.projects),
         "slack": f"{root}/slack{slack.PATH}",
         "smtp_host": options.host,
         "smtp_port": mail_server.sockets[0].getsockname()[1],
@@ -121,6 +129,8 @@ def main() -> int:
             repositories=options.repositories,
             recorded=options.recorded,
             github_limit=options.github_limit,
+            gitlab_projects=options.gitlab_projects,
+            gitlab_limit=options.gitlab_limit,
         )
         asyncio.run(serve(company, options))
     except (OSError, ValueError) as error:

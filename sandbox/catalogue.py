@@ -192,6 +192,17 @@ NAMED = (
 )
 
 
+BUILT_BY_JENKINS = (
+    Sketch("ledger", "Python", "Books and bank statements", 1500.0, 0.07),
+    Sketch("firmware", "Python", "What runs on the scanners", 2400.0, 0.09),
+)
+
+
+def built_by_jenkins(count: int) -> tuple[Repository, ...]:
+    """The first `count` of the older repositories, which Jenkins builds."""
+    return tuple(_repository(index, sketch) for index, sketch in enumerate(BUILT_BY_JENKINS[:count], 900))
+
+
 def repositories(count: int) -> tuple[Repository, ...]:
     """The first `count` repositories of the company; past the named ones they are acme/service-NN."""
     more = (

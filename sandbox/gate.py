@@ -12,6 +12,7 @@ PREFIXES = {
     "/github": "github",
     "/blobs": "blobs",
     "/gitlab": "gitlab",
+    "/jenkins": "jenkins",
     "/slack": "slack",
     "/control-plane": "control_plane",
     "/_sandbox": "sandbox",

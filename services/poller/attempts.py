@@ -15,7 +15,8 @@ LONGEST_PAUSE = timedelta(hours=1)
 LATE_JOBS_TRIES = 12
 """How often a build that has ended is asked for jobs that have not, or are not there; pauses grow, to some hours."""
 
-_SHOWN = {"raw_status", "raw_conclusion", "started_at", "updated_at"}
+_SHOWN = {"raw_status", "raw_conclusion", "updated_at"}
+"""What a listing shows, whatever the provider: some leave out the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,9 +115,20 @@ class Calls:
         """
         return await self._guarded("GET", address, {"if-none-match": etag} if etag else {}, tries=ATTEMPTS)
 
-    async def send(self, method: str, address: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """Ask for a change; raises as `get` does. Tried once: whether it took effect may not be known."""
-        return await self._guarded(method, address, {}, tries=1, body=body)
+    async def send(
+        self,
+        method: str,
+        address: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for a change, with JSON or a form; raises as `get` does.
+
+        Tried once: whether it took effect may not be known.
+        """
+        content = {"data": form} if form is not None else {"json": body}
+        return await self._guarded(method, address, {}, tries=1, content=content)
 
     @asynccontextmanager
     async def stream(self, address: str, *, accept: str | None = None) -> AsyncIterator[Download]:
@@ -209,11 +220,11 @@ class Calls:
         headers: Mapping[str, str],
         *,
         tries: int,
-        body: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | None = None,
     ) -> Answer:
         async with self._turn():
             url = self._allowed(address)
-            answer = await self._patiently(method, url, headers, tries, body)
+            answer = await self._patiently(method, url, headers, tries, content or {})
             self._learn(answer.headers)
             return answer
 
@@ -223,7 +234,7 @@ class Calls:
         url: httpx.URL,
         headers: Mapping[str, str],
         tries: int,
-        body: Mapping[str, Any] | None,
+        content: Mapping[str, Any],
     ) -> Answer:
         """Through short faults of the network; everything longer is the schedule's business."""
         try:
@@ -236,7 +247,7 @@ class Calls:
                 wait_jitter=0.2,
             ):
                 with attempt:
-                    return await self._once(method, url, headers, body)
+                    return await self._once(method, url, headers, content)
         except (httpx.HTTPError, TimeoutError) as error:
             REQUESTS.labels(self._provider, "unreachable").inc()
             raise PollFailedError(
@@ -247,13 +258,13 @@ class Calls:
         raise AssertionError("a retry ends with an answer or an error")
 
     async def _once(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], body: Mapping[str, Any] | None
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: Mapping[str, Any]
     ) -> Answer:
         async with asyncio.timeout(self._deadline_seconds):
             for _ in range(_MOST_REDIRECTS + 1):
                 ours = await self._headers_for(url)
                 async with self._http.stream(
-                    method, url, headers=ours | (dict(headers) if ours else {}), json=body
+                    method, url, headers=ours | (dict(headers) if ours else {}), **content
                 ) as response:
                     REQUESTS.labels(self._provider, str(response.status_code)).inc()
                     if response.next_request is None or not self._may_follow(method, response):

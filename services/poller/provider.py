@@ -92,6 +92,8 @@ class Page:
     etag: str | None = None
     following: str | None = None
     capped: bool = False
+    going: frozenset[str] = frozenset()
+    """Runs whose jobs may have changed though they look the same: the provider tells no time of a change."""
     sketched: bool = False
 
 

@@ -28,6 +28,8 @@ from services.poller.handlers import Pace, Polls
 from services.poller.means import Means
 from services.poller.provider import Provider, Providers
 from services.poller.providers.github.client import GitHub
+from services.poller.providers.gitlab.client import GitLab
+from services.poller.providers.jenkins.client import Jenkins
 from services.poller.queues import (
     ACTIONS,
     BACKFILL,
@@ -132,7 +134,7 @@ def build(settings: PollerSettings) -> PollerService:
         await require_version(pool, "poller", "poller_0005")
         await store.add(settings.watch.targets)
         await store.polled(settings.watch.found(await store.discovered()))
-        if not settings.watch.targets and not settings.watch.patterns:
+        if not settings.watch:
             log.warning(
                 "nothing to poll",
                 reason="none of GITHUB_REPOS, GITLAB_PROJECTS and JENKINS_JOBS is set, and its provider enabled",
@@ -151,11 +153,28 @@ def build(settings: PollerSettings) -> PollerService:
 
 def _providers(settings: PollerSettings) -> Iterator[Provider]:
     """Those of which something is polled."""
-    yield GitHub(
-        api_url=settings.github_api_url,
-        instance=settings.instance_of_github,
-        token=settings.github_token,
-        app=settings.github_app,
-        reserve_percent=settings.reserve_percent,
-        timeout_seconds=settings.timeout_seconds,
-    )
+    if settings.github_watch:
+        yield GitHub(
+            api_url=settings.github_api_url,
+            instance=settings.instance_of_github,
+            token=settings.github_token,
+            app=settings.github_app,
+            reserve_percent=settings.reserve_percent,
+            timeout_seconds=settings.timeout_seconds,
+        )
+    if settings.gitlab_watch:
+        yield GitLab(
+            api_url=settings.gitlab_api_url,
+            instance=settings.instance_of_gitlab,
+            token=settings.gitlab_token,
+            reserve_percent=settings.reserve_percent,
+            timeout_seconds=settings.timeout_seconds,
+        )
+    if settings.jenkins_watch and settings.jenkins_url:
+        yield Jenkins(
+            url=settings.jenkins_url,
+            instance=settings.instance_of_jenkins,
+            username=settings.jenkins_username,
+            token=settings.jenkins_token,
+            timeout_seconds=settings.timeout_seconds,
+        )

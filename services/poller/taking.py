@@ -98,10 +98,20 @@ class Taking:
         if news:
             await self._store.keep_announced(self._target, news, now=self._now)
 
-    async def take(self, build: BuildObservedV1, known: Mapping[int, Known], etag: str | None = None) -> bool:
-        """Publish a run and its earlier attempts, as far as they are news. False when nothing was."""
+    async def take(
+        self,
+        build: BuildObservedV1,
+        known: Mapping[int, Known],
+        etag: str | None = None,
+        *,
+        going: bool = False,
+    ) -> bool:
+        """Publish a run and its earlier attempts, as far as they are news. False when nothing was.
+
+        `going`: its jobs may have changed though it looks the same.
+        """
         before = known.get(build.build.attempt)
-        if before is not None and before.version == version_of(build):
+        if before is not None and before.version == version_of(build) and not going:
             return False
         # The latest attempt last: remembering it says that the earlier ones are seen to.
         failed: PollFailedError | None = None

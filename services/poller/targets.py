@@ -16,12 +16,11 @@ class Pattern:
     text: str
 
     def matches(self, target: Target) -> bool:
-        """By name, whatever the case: no two targets differ in that alone."""
-        return (
-            self.provider == target.provider
-            and self.instance == target.instance
-            and fnmatchcase(target.name.lower(), self.text.lower())
-        )
+        """By name, whatever the case: no two targets differ in that alone; and what lies below a name fits it, too."""
+        if (self.provider, self.instance) != (target.provider, target.instance):
+            return False
+        name, text = target.name.lower(), self.text.lower()
+        return fnmatchcase(name, text) or fnmatchcase(name, f"{text}/*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,10 @@ class Watch:
     patterns: tuple[Pattern, ...] = ()
     excluded: tuple[Pattern, ...] = ()
     """Left out of what the patterns find; a target that is named is polled."""
+
+    def __bool__(self) -> bool:
+        """Whether anything is polled."""
+        return bool(self.targets or self.patterns)
 
     def __add__(self, other: "Watch") -> "Watch":
         return Watch(

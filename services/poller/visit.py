@@ -39,6 +39,7 @@ class Visit:
         self._time_is_up = time_is_up
         self._taking = Taking(target, provider, store, outlet, now=now, interval=interval)
         self._listed: set[str] = set()
+        self._going: set[str] = set()
         self._kept: Mapping[str, Page] = {}
         self.report = self._taking.report
 
@@ -88,13 +89,14 @@ class Visit:
             if page.capped and address == self._provider.listing(self._target, span):
                 self.report.refused.append(f"more builds than are shown from {span.since.isoformat()}")
             self.report.refused += page.refused
+            self._going |= page.going
             # With a row that could not be read a page is not done with: it is read again, and told again.
             pages[address] = replace(page, etag=None) if page.refused else page
             builds |= {build.build.run_id: build for build in page.builds}
             sketches |= {build.build.run_id for build in page.builds if page.sketched}
             address = page.following
         self._listed |= builds.keys()
-        in_order = sorted(builds.values(), key=_created)
+        in_order = sorted(builds.values(), key=_age)
         left = await self._take_sketched([b for b in in_order if b.build.run_id in sketches])
         left |= await self._take_all([b for b in in_order if b.build.run_id not in sketches])
         for at, page in pages.items():
@@ -118,7 +120,7 @@ class Visit:
                     left.add(build.build.run_id)
                     continue
                 try:
-                    news = await self._taking.take(build, attempts)
+                    news = await self._taking.take(build, attempts, going=build.build.run_id in self._going)
                 except PollFailedError as failure:
                     if before is None:
                         raise
@@ -157,3 +159,8 @@ class Visit:
 
 def _created(build: BuildObservedV1) -> datetime:
     return build.created_at or build.updated_at
+
+
+def _age(build: BuildObservedV1) -> tuple[datetime, int, str]:
+    """Oldest first; of those of one second, by their numbers."""
+    return _created(build), len(build.build.run_id), build.build.run_id

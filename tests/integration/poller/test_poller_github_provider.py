@@ -124,7 +124,7 @@ async def test_a_stranger_with_a_key_of_his_own_is_refused(
     bare.control("POST", "/github/app", json={"public_key": pem.decode()})
     bare.run(repository="acme/one")
     async with watching(bare, app=app, token=None) as provider:
-        with pytest.raises(PollFailedError) as caught:
+        with pytest.raises(PollFailedError, match="does not believe") as caught:
             await provider.builds(target("acme/one"), provider.listing(target("acme/one"), Span(SINCE)))
     assert caught.value.reason == "unauthorized"
     assert keys[0][40:80] not in caught.value.detail

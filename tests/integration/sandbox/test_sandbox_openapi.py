@@ -309,6 +309,73 @@ def test_gitlab_answers_as_described(sandbox: Running) -> None:
             assert _unlike(row, schema.get("items", schema), document, path) == []
 
 
+@pytest.fixture(scope="module")
+def gitlab_described() -> Callable[[str, str, httpx.Response], None]:
+    """Compares an answer of GitLab's CI with what its description says about that path."""
+    document = yaml.load(corpus("openapi/gitlab-v2.yaml").read_text(), Loader=yaml.CSafeLoader)
+
+    def check(method: str, path: str, response: httpx.Response) -> None:
+        assert response.is_success, (path, response.text)
+        described = document["paths"][f"/api/v4/projects/{{id}}{path}"][method]["responses"]
+        schema = described.get(str(response.status_code), described.get("200"))["schema"]
+        rows = response.json() if isinstance(response.json(), list) else [response.json()]
+        assert rows
+        for row in rows:
+            assert _unlike(row, schema.get("items", schema), document, path) == []
+
+    return check
+
+
+def test_gitlabs_ci_answers_as_described(
+    sandbox: Running, gitlab_described: Callable[[str, str, httpx.Response], None]
+) -> None:
+    """Pipelines of every kind, their jobs, trigger jobs, reports, deployments, and what changes them."""
+    project = "/projects/acme%2Fplatform%2Fbilling"
+    params: dict[str, Any] = {"per_page": 100}
+    listings = [
+        sandbox.lab("GET", f"{project}/pipelines", params=params | more)
+        for more in ({}, {"source": "parent_pipeline"}, {"source": "schedule"})
+    ]
+    kinds: dict[tuple[str, ...], int] = {}
+    for listing in listings:
+        gitlab_described("get", "/pipelines", listing)
+        kinds |= {(row["source"], row["status"]): row["id"] for row in listing.json()}
+    assert len(kinds) > 5
+    jobs: dict[str, dict[str, Any]] = {}
+    bridges = 0
+    for number in kinds.values():
+        one = f"{project}/pipelines/{number}"
+        gitlab_described("get", "/pipelines/{pipeline_id}", sandbox.lab("GET", one))
+        gitlab_described(
+            "get", "/pipelines/{pipeline_id}/test_report", sandbox.lab("GET", f"{one}/test_report")
+        )
+        found = sandbox.lab("GET", f"{one}/jobs", params=params | {"include_retried": "true"})
+        if found.json():
+            gitlab_described("get", "/pipelines/{pipeline_id}/jobs", found)
+            jobs |= {row["status"]: row for row in found.json()}
+        found = sandbox.lab("GET", f"{one}/bridges")
+        if found.json():
+            bridges += 1
+            gitlab_described("get", "/pipelines/{pipeline_id}/bridges", found)
+    assert bridges
+    assert {"success", "failed"} <= set(jobs)
+    for row in jobs.values():
+        gitlab_described("get", "/jobs/{job_id}", sandbox.lab("GET", f"{project}/jobs/{row['id']}"))
+    gitlab_described("get", "/deployments", sandbox.lab("GET", f"{project}/deployments"))
+    made = sandbox.control(
+        "POST", "/gitlab/pipelines", json={"project": "acme/described", "status": "failed"}
+    )
+    place = "/projects/acme%2Fdescribed"
+    one = f"{place}/pipelines/{made['id']}"
+    gitlab_described("post", "/pipelines/{pipeline_id}/retry", sandbox.lab("POST", f"{one}/retry"))
+    gitlab_described("post", "/pipelines/{pipeline_id}/cancel", sandbox.lab("POST", f"{one}/cancel"))
+    gitlab_described("post", "/pipeline", sandbox.lab("POST", f"{place}/pipeline", json={"ref": "main"}))
+    status = {"state": "success", "name": "flaky tests", "description": "none"}
+    gitlab_described(
+        "post", "/statuses/{sha}", sandbox.lab("POST", f"{place}/statuses/{made['sha']}", json=status)
+    )
+
+
 def _unlike(value: Any, schema: dict[str, Any], document: dict[str, Any], at: str) -> list[str]:
     """Where a value is not what Swagger says.
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from buildlight import backfill, cli
+from buildlight import cli
 from buildlight.client import Client, ClientError
+from buildlight.commands import backfill
 
 ITEM: dict[str, Any] = {
     "target": "acme/shop",

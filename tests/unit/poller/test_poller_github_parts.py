@@ -7,14 +7,25 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.commands import Annotation
 from buildlight_contracts.deployments import CheckObservedV1
 from buildlight_contracts.states import State
-from services.poller.provider import Document, LogGoneError, PollFailedError, Refused, Span, Target
+from services.poller.provider import (
+    Document,
+    LogGoneError,
+    MustWaitError,
+    PollFailedError,
+    Refused,
+    Span,
+    Target,
+)
 from services.poller.providers.github.api import refusal_of
+from services.poller.providers.github.app import AppKey
 from services.poller.providers.github.artifacts import (
     REPORT_ARTIFACTS,
     Artifact,
@@ -292,3 +303,58 @@ async def test_with_one_token_all_owners_take_turns() -> None:
     provider.take_turns(turns_of)
     provider.listing(Target("github", "github.test", "other/shop"), Span(NOON))
     assert asked == [provider.account]
+
+
+async def test_an_apps_budgets_are_those_of_its_installations() -> None:
+    """Each owner's is kept apart; the tightest is what is told, and what is known stays."""
+    left = {"acme": 4000, "other": 200}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/api/v3").split("/")
+        if path[-1] == "installation":
+            return httpx.Response(200, json={"id": {"acme": 1, "other": 2}[path[2]]})
+        if path[-1] == "access_tokens":
+            until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+            return httpx.Response(201, json={"token": f"ghs_{path[3]}", "expires_at": until})
+        owner = path[2]
+        assert request.headers["authorization"] == f"Bearer ghs_{[*left].index(owner) + 1}"
+        reset = str(int((datetime.now(UTC) + timedelta(hours=1)).timestamp()))
+        return httpx.Response(
+            200,
+            json={"total_count": 0, "workflow_runs": []},
+            headers={
+                "x-ratelimit-limit": "5000",
+                "x-ratelimit-remaining": str(left[owner]),
+                "x-ratelimit-reset": reset,
+            },
+        )
+
+    provider = github(answer, token=None, app=AppKey("12", SecretStr(_private_key())))
+    for owner in left:
+        where = Target("github", "github.test", f"{owner}/x")
+        await provider.builds(where, provider.listing(where, Span(NOON)))
+    assert provider.budget.remaining == 200
+    # Another owner's want of calls holds up nobody else.
+    where = Target("github", "github.test", "other/x")
+    with pytest.raises(MustWaitError):
+        await provider.builds(where, provider.listing(where, Span(NOON)))
+    where = Target("github", "github.test", "acme/x")
+    await provider.builds(where, provider.listing(where, Span(NOON)))
+    # So each has turns of its own, also one that is first asked for later.
+    accounts: list[str] = []
+
+    def turns_of(account: str) -> OwnTurns:
+        accounts.append(account)
+        return OwnTurns()
+
+    provider.take_turns(turns_of)
+    provider.listing(Target("github", "github.test", "New/x"), Span(NOON))
+    assert accounts == [f"{provider.account}/{owner}" for owner in ("acme", "other", "new")]
+    await provider.close()
+
+
+def _private_key() -> str:
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

@@ -1,6 +1,7 @@
 """GitHub's webhooks as facts."""
 
 import json
+import random
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -299,6 +300,45 @@ def test_every_example_of_githubs_is_read() -> None:
         "deployment_status": 4,
         "pull_request": 29,
     }
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where there is anything in a body, at any depth."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield (*path, key)
+        yield from _places(one, (*path, key))
+
+
+def _with(body: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    changed = deepcopy(body)
+    at = changed
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = odd
+    return changed
+
+
+def test_a_spoilt_example_is_a_fact_or_refused() -> None:
+    """Whatever stands anywhere in a real delivery."""
+    rng = random.Random(7)
+    facts = 0
+    for event, body in recorded():
+        if event not in EVENTS:
+            continue
+        places = list(_places(body))
+        near = [
+            place for place in places if place[0] in (event, "repository", "deployment") and len(place) < 4
+        ]
+        for place in rng.sample(places, 15) + rng.sample(near, 40):
+            try:
+                got = facts_of(event, _with(body, place, rng.choice(ODD)), instance=INSTANCE)
+            except BadRowError:
+                continue
+            for fact in got.facts:
+                facts += 1
+                assert again(fact) == fact
+    assert facts > 1000
 
 
 @pytest.mark.parametrize(

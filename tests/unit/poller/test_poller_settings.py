@@ -8,7 +8,7 @@ import pytest
 from chassis.settings import BadSettings
 from services.poller.provider import Target
 from services.poller.settings import PollerSettings
-from services.poller.targets import Watch
+from services.poller.targets import Pattern, Watch
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +99,13 @@ def test_the_older_variables_of_jenkins(monkeypatch: pytest.MonkeyPatch) -> None
     assert PollerSettings.load().watch == Watch()
     monkeypatch.setenv("ENABLE_JENKINS", "true")
     settings = PollerSettings.load()
-    assert settings.watch.targets == (Target("jenkins", "jenkins.acme.example", "shop"),)
+    # Looked up, all of them: a multibranch project stands for its branches.
+    assert settings.watch == Watch(patterns=(Pattern("jenkins", "jenkins.acme.example", "shop"),))
     assert settings.jenkins_url == "http://jenkins.acme.example/ci"
     assert "a-secret" not in repr(settings)
     monkeypatch.setenv("JENKINS_JOBS", "myapp-pipeline, payments/api/main, payments/*")
     watch = PollerSettings.load().watch
-    assert [t.name for t in watch.targets] == ["myapp-pipeline", "payments/api/main"]
-    assert [p.text for p in watch.patterns] == ["payments/*"]
+    assert [p.text for p in watch.patterns] == ["myapp-pipeline", "payments/api/main", "payments/*"]
 
 
 def test_gitlab_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:

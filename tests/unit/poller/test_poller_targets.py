@@ -9,7 +9,7 @@ from services.poller.discovery_store import Standing
 from services.poller.names import watch
 from services.poller.provider import Span, Target
 from services.poller.spans import STRETCH, stretches
-from services.poller.targets import Watch
+from services.poller.targets import Pattern, Watch
 
 NOW = datetime(2026, 3, 2, 9, 0, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -43,6 +43,13 @@ def test_what_patterns_find_is_polled_but_for_exclusions() -> None:
     assert not WATCH.wants(at("acme/app"), discovered_by="acme/*", vanished=True)
     assert not WATCH.wants(at("acme/app"), discovered_by=None, vanished=False)
     assert not WATCH.wants(at("acme/old-x"), discovered_by="acme/*", vanished=False)
+
+
+def test_what_lies_below_a_name_fits_it() -> None:
+    """A multibranch project's branches, and an excluded folder's jobs; not what only begins alike."""
+    shop = Pattern("jenkins", "ci", "payments/shop")
+    names = ("payments/shop", "payments/shop/main", "payments/shop-old", "payments")
+    assert [shop.matches(Target("jenkins", "ci", name)) for name in names] == [True, True, False, False]
 
 
 def test_providers_add_up() -> None:

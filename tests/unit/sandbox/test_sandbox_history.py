@@ -227,3 +227,11 @@ def test_the_storys_breakages_and_flakes_reach_the_tests() -> None:
     both = [t for t, seen in flaky.items() if any((sha, not bad) in seen for sha, bad in seen)]
     assert 1 <= len(both) < len(flaky) / 4
     assert any((True, True) in pairwise(ends) for ends in broken.values())
+
+
+def test_some_runs_are_open_for_days() -> None:
+    """Somewhere in the company a deployment waits for an approval that nobody gives."""
+    history, clock = company()
+    now = clock.pretend(START)
+    waiting = [run for run in everything(history, now) if run.status == "waiting"]
+    assert any(START - run.created > 8 * HOURS for run in waiting)

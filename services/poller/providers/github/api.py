@@ -22,8 +22,13 @@ class Api:
         *,
         secrets: Callable[[], Collection[str]],
         renew: Callable[[], None] | None = None,
+        unauthorized: str = "GitHub refuses the token. Make a new one and set GITHUB_TOKEN.",
     ) -> None:
-        """`secrets` must be in no error; `renew` drops a token that was refused, where there can be another."""
+        """`secrets` must be in no error; `renew` drops a token that was refused, where there can be another.
+
+        `unauthorized` says what a 401 means and what to do.
+        """
+        self._unauthorized = unauthorized
         self.calls = calls
         self._secrets = secrets
         self._renew = renew
@@ -108,6 +113,9 @@ class Api:
         said = self.said(answer)
         if is_rate_limit(answer.status, answer.headers, said):
             self.calls.refused(answer)
+        if answer.status == 401:
+            words = f' GitHub says: "{said}"' if said else ""
+            return PollFailedError("unauthorized", self._unauthorized + words, status=401)
         return failure_of(answer.status, answer.headers, said, what)
 
     def said(self, answer: Answer) -> str:
@@ -134,13 +142,11 @@ def is_rate_limit(status: int, headers: Mapping[str, str], said: str) -> bool:
 
 
 def failure_of(status: int, headers: Mapping[str, str], said: str, what: str) -> PollFailedError:
-    """Why GitHub did not answer with 200, and what a person can do about it."""
+    """Why GitHub did not answer with 200, nor with 401, and what a person can do about it."""
     words = f' GitHub says: "{said}"' if said else ""
     reason: Reason
     if is_rate_limit(status, headers, said):
         reason, text = "rate_limited", "GitHub wants no more calls for now. Polling goes on when it allows."
-    elif status == 401:
-        reason, text = "unauthorized", "GitHub refuses the token. Make a new one and set GITHUB_TOKEN."
     elif status == 403:
         reason, text = "forbidden", f"The token may not read the actions of {what}. Give it that right."
     elif status in _GONE:

@@ -14,6 +14,10 @@ from services.poller.providers.github.api import Api, object_of
 
 EARLY = timedelta(minutes=5)
 """A token is made again so long before it expires: a long download begins with one that lasts."""
+NOT_BELIEVED = (
+    "GitHub does not believe that we are the GitHub App. Check the App's id, that its private key is one of those "
+    "listed on its page, and this machine's clock."
+)
 _SIGNED_FOR = timedelta(minutes=9)
 """GitHub takes ten minutes at most, counted by its own clock."""
 _CLOCKS_DIFFER = timedelta(seconds=60)
@@ -72,7 +76,7 @@ class App:
         """`calls(authorization=...)` makes the calls of an account. Raises BadKeyError."""
         self._key = key
         self._signer = Signer(key)
-        self._api = Api(calls(authorization=self._headers), secrets=tuple)
+        self._api = Api(calls(authorization=self._headers), secrets=tuple, unauthorized=NOT_BELIEVED)
 
     @property
     def app_id(self) -> str:

@@ -271,6 +271,7 @@ class GitHub:
                 self._make_calls(headers=self._headers, authorization=installation.headers),
                 secrets=installation.secrets,
                 renew=installation.renew,
+                unauthorized=f"GitHub refuses the App's token for {owner}. Is its installation there suspended?",
             )
         else:
             secret = self._token.get_secret_value() if self._token is not None else ""

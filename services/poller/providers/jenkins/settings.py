@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.settings import CommaSeparated, Settings
-from services.poller.names import address, host_of, paths, watch
-from services.poller.targets import Watch
+from services.poller.names import address, host_of, paths
+from services.poller.targets import Pattern, Watch
 
 
 def _jobs(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ class JenkinsSettings(Settings):
     jenkins_jobs: Annotated[CommaSeparated, AfterValidator(_jobs)] = Field(
         default=(), validation_alias=AliasChoices("BUILDLIGHT_JENKINS_JOBS", "JENKINS_JOBS")
     )
-    """Jobs by full name, and patterns for those of a folder: `payments/*`; `*` for all."""
+    """Jobs by full name, and patterns: `payments/*` for those of a folder, `**` for all there are."""
     jenkins_excluded: Annotated[CommaSeparated, AfterValidator(_jobs)] = Field(
         default=(), validation_alias="BUILDLIGHT_JENKINS_EXCLUDE"
     )
@@ -83,11 +83,18 @@ class JenkinsSettings(Settings):
 
     @property
     def jenkins_watch(self) -> Watch:
-        """What to poll on Jenkins; nothing unless it is switched on."""
+        """What to poll on Jenkins; nothing unless it is switched on.
+
+        A plain name is looked up like a pattern: a multibranch project stands for its branches.
+        """
         if not self.jenkins_enabled:
             return Watch()
         names = self.jenkins_jobs or ((self.jenkins_default_job,) if self.jenkins_default_job else ())
-        return watch("jenkins", self.instance_of_jenkins, names, self.jenkins_excluded)
+        instance = self.instance_of_jenkins
+        return Watch(
+            patterns=tuple(Pattern("jenkins", instance, name) for name in names),
+            excluded=tuple(Pattern("jenkins", instance, name) for name in self.jenkins_excluded),
+        )
 
     @property
     def instance_of_jenkins(self) -> str:
