@@ -177,6 +177,38 @@ def _act(action: str, build: str, body: dict[str, Any], *, wait: bool, as_json: 
     raise typer.Exit(1 if told["status"] in ("refused", "failed") else 0)
 
 
+@app.command("completeness")
+def show_completeness(
+    since: Annotated[
+        str, typer.Option(help="Runs created since: a window such as 7d, or a day such as 2026-03-01.")
+    ] = "30d",
+    target: Annotated[str | None, typer.Option(help="Only this target, e.g. acme/shop.")] = None,
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Measure anew and wait for it (needs the scope write).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Is anything missing? By target: what the provider has, what the log has, and what it lacks.
+
+    Exit code 0 when every target was measured lately and nothing is missing; 1 when something is, or when
+    a target fails or was not measured, so that nobody can tell.
+    """
+    from buildlight import completeness  # noqa: PLC0415
+
+    client = _client()
+    if now and not completeness.measure(client, errors, since=since, target=target):
+        errors.print("Some measurements are not over; what follows is the last there is.", style="yellow")
+    report = completeness.fetch(client, since=since, target=target)
+    if as_json:
+        _print_json(report)
+    else:
+        _show(completeness.rows(report), completeness.COLUMNS, as_json=False)
+        for line in completeness.remarks(report):
+            errors.print(line, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if report["complete"] else 1)
+
+
 @app.command("backfill")
 def collect_past_builds(
     since: Annotated[

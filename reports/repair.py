@@ -21,7 +21,11 @@ _NO_ENTITY_OF_XML = re.compile(rb"&(?!#|(?:amp|lt|gt|quot|apos);)")
 _ENTITY_SO_FAR = re.compile(rb"&#?[\w.:-]{0,60}$", re.ASCII)
 _ATTRIBUTE = rb"(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))"
 _GOOD_SO_FAR = re.compile(
-    rb"<(?:(?:testcase|testsuites?|failure|error|skipped)(?=\s)" + _ATTRIBUTE + rb"*|[A-Za-z_][\w.:-]*" + _ATTRIBUTE + rb"+)"
+    rb"<(?:(?:testcase|testsuites?|failure|error|skipped)(?=\s)"
+    + _ATTRIBUTE
+    + rb"*|[A-Za-z_][\w.:-]*"
+    + _ATTRIBUTE
+    + rb"+)"
 )
 _UNCLOSED = re.compile(rb"(?:[^\"']|\"[^\"]*\"|'[^']*')*(?:\"[^\"]*|'[^']*)")
 _NAME_BEGINS = re.compile(rb"[A-Za-z_]")

@@ -14,10 +14,12 @@ from services.api import store
 from services.api.live import Hub
 from services.api.pages import assets, home
 from services.api.pages import builds as build_pages
+from services.api.pages import completeness as completeness_pages
 from services.api.routes import (
     actions,
     backfills,
     builds,
+    completeness,
     live,
     notifications,
     older,
@@ -70,6 +72,7 @@ def build(settings: ApiSettings) -> Service:
         older.router(reader),
         home.router(reader),
         build_pages.router(reader),
+        completeness_pages.router(reader),
     ]
     front = APIRouter(dependencies=reading)
     for router in guarded:
@@ -85,6 +88,7 @@ def build(settings: ApiSettings) -> Service:
             front,
             provisioning.router(reader, keys, broker, reading=reading),
             actions.router(reader, keys, broker, reading=reading),
+            completeness.router(reader, keys, broker, reading=reading),
             backfills.router(reader, keys, broker, reading=reading),
             live.router(
                 hub,

@@ -65,3 +65,13 @@ FULL_LOGS = Counter(
     "Logs asked for over HTTP: streamed, broken (ended early), refused, busy.",
     ["provider", "outcome"],
 )
+RECONCILES = Counter(
+    "buildlight_poller_reconciles_total",
+    "Comparisons of a provider with the log: complete, incomplete, waiting, a reason to fail, or why dropped.",
+    ["provider", "outcome"],
+)
+GAPS = Gauge(
+    "buildlight_poller_gaps",
+    "Attempts that were `missing` from the log, or held `open` though ended, by this replica's last comparison.",
+    ["provider", "target", "kind"],
+)

@@ -172,6 +172,9 @@ class Counted:
     attempt: int
     created_at: datetime
     ended: bool
+    """As `State.is_terminal` has it: one that waits for an approval has not ended."""
+    repository_id: str | None = None
+    """Of its BuildRef; None: that of whatever else is known of the target."""
 
 
 class Provider(Protocol):

@@ -6,6 +6,7 @@ from buildlight_contracts.commands import (
     CollectReportsV1,
     PollTargetV1,
     PublishCheckV1,
+    ReconcileTargetV1,
     RefreshBuildV1,
     RerunBuildV1,
 )
@@ -64,4 +65,22 @@ ACTIONS = Queue(
     prefetch=4,
 )
 
-QUEUES: tuple[Queue, ...] = (POLL, REFRESH, REFRESH_EXPRESS, BACKFILL, COLLECT, COLLECT_EXPRESS, ACTIONS)
+RECONCILE = Queue(
+    "poller.reconcile",
+    owner="poller",
+    purpose="Comparisons of what a provider has with what the log has: one target each.",
+    bindings=(Binding(COMMANDS, ReconcileTargetV1.type),),
+    # They mostly wait: for the next poll to bring what seems to be missing.
+    prefetch=8,
+)
+
+QUEUES: tuple[Queue, ...] = (
+    POLL,
+    REFRESH,
+    REFRESH_EXPRESS,
+    BACKFILL,
+    COLLECT,
+    COLLECT_EXPRESS,
+    ACTIONS,
+    RECONCILE,
+)

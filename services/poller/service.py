@@ -1,16 +1,17 @@
 """The poller put together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from buildlight_contracts.commands import CollectReportsV1
 from chassis.broker import Broker
-from chassis.database import make_pool, require_version
+from chassis.database import READER_ROLE, make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
+from services.poller import http, reconcile_schedule, webhooks
 from services.poller.account_store import AccountStore
 from services.poller.acting import Actions
 from services.poller.action_store import ActionStore
@@ -26,9 +27,13 @@ from services.poller.full_logs import FullLogs
 from services.poller.full_logs import router as log_routes
 from services.poller.handlers import Pace, Polls
 from services.poller.means import Means
-from services.poller.provider import Provider, Providers
+from services.poller.measurements import Measurements, Record
+from services.poller.provider import Provider, Providers, Target
+from services.poller.providers.github import webhook as github_webhook
 from services.poller.providers.github.client import GitHub
+from services.poller.providers.gitlab import webhook as gitlab_webhook
 from services.poller.providers.gitlab.client import GitLab
+from services.poller.providers.jenkins import webhook as jenkins_webhook
 from services.poller.providers.jenkins.client import Jenkins
 from services.poller.queues import (
     ACTIONS,
@@ -37,9 +42,12 @@ from services.poller.queues import (
     COLLECT_EXPRESS,
     POLL,
     QUEUES,
+    RECONCILE,
     REFRESH,
     REFRESH_EXPRESS,
 )
+from services.poller.reconcile import Patience, Reconciles
+from services.poller.reconcile_schedule import ReconcileSchedule
 from services.poller.refreshes import Refreshes
 from services.poller.schedule import LEASE_SECONDS, Scheduler
 from services.poller.settings import PollerSettings
@@ -48,6 +56,13 @@ from services.poller.taking import Outlet
 from services.poller.turns import TurnBook
 
 _LANES = 2
+
+FACTS_OF: Mapping[str, webhooks.FactsOf] = {
+    "github": github_webhook.facts_of,
+    "gitlab": gitlab_webhook.facts_of,
+    "jenkins": jenkins_webhook.facts_of,
+}
+"""By provider, what its webhooks mean."""
 
 log = structlog.get_logger()
 
@@ -64,8 +79,8 @@ class PollerService(Service):
             await provider.close()
 
 
-def build(settings: PollerSettings) -> PollerService:
-    """Nothing connects before the service starts."""
+def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = FACTS_OF) -> PollerService:
+    """Nothing connects before the service starts. `facts_of`: by provider, what its webhooks mean."""
     providers = {(provider.name, provider.instance): provider for provider in _providers(settings)}
     pool = make_pool(
         settings.database_url.get_secret_value(),
@@ -74,6 +89,9 @@ def build(settings: PollerSettings) -> PollerService:
         max_size=settings.database_pool_size
         + sum(queue.prefetch for queue in QUEUES)
         + _LANES * len(providers),
+    )
+    reader = make_pool(
+        settings.database_url.get_secret_value(), application="poller-reader", role=READER_ROLE, max_size=2
     )
     broker = Broker(settings.amqp_url.get_secret_value(), service="poller", rungs=settings.retry_rungs)
     outbox = Outbox(pool, broker, schema="poller")
@@ -116,7 +134,17 @@ def build(settings: PollerSettings) -> PollerService:
         Lease("discovery", pool, schema="poller", seconds=DISCOVERY_LEASE_SECONDS),
         every=settings.discovery,
     )
+    measurements = Measurements(pool, outbox)
+    reconcile_scheduler = ReconcileSchedule(
+        measurements,
+        broker,
+        Lease("reconcile", pool, schema="poller", seconds=reconcile_schedule.LEASE_SECONDS),
+        interval=settings.reconcile,
+        first=settings.since,
+        asks=settings.polling_enabled,
+    )
     refreshes = Refreshes(means)
+    reconciles = Reconciles(means, measurements, Record(reader), Patience(interval=settings.interval))
     broker.subscribe(POLL, Polls(means, pace).poll)
     broker.subscribe(REFRESH, refreshes.usual)
     broker.subscribe(REFRESH_EXPRESS, refreshes.express)
@@ -129,6 +157,7 @@ def build(settings: PollerSettings) -> PollerService:
         ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker, calling=means.calling).act
     )
     full_logs = FullLogs(providers, kept, calling=means.calling)
+    broker.subscribe(RECONCILE, reconciles.reconcile)
 
     async def prepare() -> None:
         await require_version(pool, "poller", "poller_0005")
@@ -140,13 +169,28 @@ def build(settings: PollerSettings) -> PollerService:
                 reason="none of GITHUB_REPOS, GITLAB_PROJECTS and JENKINS_JOBS is set, and its provider enabled",
             )
 
+    instances = {
+        "github": settings.instance_of_github,
+        "gitlab": settings.instance_of_gitlab,
+        "jenkins": settings.instance_of_jenkins,
+    }
+
+    async def watched(provider: str, instance: str, name: str) -> Target | None:
+        polled = settings.watch.found(await store.discovered())
+        return webhooks.among(polled, Target(provider, instance, name))
+
     return PollerService(
         "poller",
         pool,
         broker,
         prepare=prepare,
-        tasks=[scheduler.run, discovery.run, outbox.run],
-        routers=[log_routes(full_logs, pool, reads_need_key=settings.reads_need_key)],
+        tasks=[scheduler.run, discovery.run, reconcile_scheduler.run, outbox.run],
+        routers=[
+            http.router(settings, instances, facts_of, watched, pool, broker),
+            log_routes(full_logs, pool, reads_need_key=settings.reads_need_key),
+        ],
+        body_limits={"/webhooks/": settings.webhook_max_bytes},
+        pools=[reader],
         providers=providers,
     )
 

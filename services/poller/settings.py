@@ -8,9 +8,10 @@ from services.poller.providers.github.settings import GitHubSettings
 from services.poller.providers.gitlab.settings import GitLabSettings
 from services.poller.providers.jenkins.settings import JenkinsSettings
 from services.poller.targets import Watch
+from services.poller.webhook_settings import WebhookSettings
 
 
-class PollerSettings(GitHubSettings, GitLabSettings, JenkinsSettings):
+class PollerSettings(GitHubSettings, GitLabSettings, JenkinsSettings, WebhookSettings):
     polling_enabled: bool = Field(
         default=True, validation_alias=AliasChoices("BUILDLIGHT_POLLING_ENABLED", "POLLING_ENABLED")
     )
@@ -40,6 +41,8 @@ class PollerSettings(GitHubSettings, GitLabSettings, JenkinsSettings):
     """How often a poll goes back thirty days, to see old runs that were run again."""
     since: AwareDatetime | None = Field(default=None, validation_alias="BUILDLIGHT_POLL_SINCE")
     """How far back the first poll of a target goes; thirty days unless set."""
+    reconcile_hours: float = Field(default=6, ge=0.001, le=24, validation_alias="BUILDLIGHT_RECONCILE_HOURS")
+    """How often what a provider has of a target is compared with what the log has."""
     timeout_seconds: float = Field(
         default=15, gt=0, le=300, validation_alias="BUILDLIGHT_POLL_TIMEOUT_SECONDS"
     )
@@ -76,6 +79,10 @@ class PollerSettings(GitHubSettings, GitLabSettings, JenkinsSettings):
     @property
     def sweep(self) -> timedelta:
         return timedelta(hours=self.sweep_hours)
+
+    @property
+    def reconcile(self) -> timedelta:
+        return timedelta(hours=self.reconcile_hours)
 
     @property
     def discovery(self) -> timedelta:

@@ -367,7 +367,7 @@ class Store:
         )
 
     async def forget(self, *, before: datetime) -> None:
-        """Forget settled attempts not seen since, unless one of their run is still open; and old pages."""
+        """Forget settled attempts not seen since, unless one of their run is still open; old pages and deliveries."""
         await self._pool.execute(
             """
             DELETE FROM poller.attempts AS old
@@ -379,6 +379,10 @@ class Store:
             before,
         )
         await self._pool.execute("DELETE FROM poller.pages WHERE kept_at < now() - interval '2 days'")
+        # Longer than any provider delivers again: by hand GitHub does for three days.
+        await self._pool.execute(
+            "DELETE FROM poller.deliveries WHERE received_at < now() - interval '7 days'"
+        )
         await self._pool.execute("DELETE FROM poller.backfills WHERE started_at < now() - interval '90 days'")
 
     # -- pages

@@ -25,6 +25,8 @@ def information() -> dict[str, Any]:
             "notifications": "/api/v1/notifications/history",
             "provisioning": "/api/v1/provisioning/runs",
             "actions": "/api/v1/actions/{request_id}",
+            "targets": "/api/v1/targets",
+            "completeness": "/api/v1/completeness",
             "backfills": "/api/v1/backfills/{request_id}",
             "websocket": "/ws",
             "health": "/health",

@@ -296,8 +296,8 @@ def start_poller(
         service = build(loaded)
         database = await asyncpg.connect(database_url)
         await service.start()
-        schedule, *others = service.tasks
-        running = [asyncio.create_task(task()) for task in ([schedule] if tasks else []) + others]
+        *schedules, outbox = service.tasks
+        running = [asyncio.create_task(task()) for task in (*(schedules if tasks else ()), outbox)]
         try:
             yield Poller(service, database, loaded.watch.targets, intake)
         finally:

@@ -58,6 +58,6 @@ async def test_all_three_are_found_and_polled(
         assert {row["account"].partition("/")[0] for row in accounts} <= {"github", "gitlab", "jenkins"}
     assert intake.facts(PollFailedV1) == []
     for kind in (BuildObservedV1, JobObservedV1):
-        by_provider = Counter(fact.build.provider for fact in intake.facts(kind))
+        by_provider = Counter(fact.build.provider for fact in intake.facts(kind))  # type: ignore[attr-defined]
         assert set(by_provider) == {"github", "gitlab", "jenkins"}
     assert {c.build.provider for c in intake.collections} == {"github", "gitlab", "jenkins"}  # type: ignore[attr-defined]

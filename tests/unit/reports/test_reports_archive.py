@@ -77,7 +77,9 @@ async def test_entries_need_not_be_read() -> None:
 async def test_archives_in_archives() -> None:
     """One level is read; what lies deeper is named and refused; neighbours are read."""
     inner = zipped({"deep.xml": REPORT, "deeper.zip": zipped({"x.zip": zipped({"x": b""})})})
-    found = await unpacked(zipped({"inner.zip": inner, "b.xml": REPORT, "t.tgz": tarred({"t.xml": REPORT}, "w:gz")}))
+    found = await unpacked(
+        zipped({"inner.zip": inner, "b.xml": REPORT, "t.tgz": tarred({"t.xml": REPORT}, "w:gz")})
+    )
     assert found["a.zip/inner.zip/deep.xml"] == REPORT
     assert "unpack it first" in str(found["a.zip/inner.zip/deeper.zip"])
     assert found["a.zip/b.xml"] == found["a.zip/t.tgz/t.xml"] == REPORT
@@ -116,10 +118,14 @@ async def test_encrypted() -> None:
 async def test_methods_that_are_not_read() -> None:
     """So is one compressed in a way that is not read."""
     found = await unpacked(zipped({"a.xml": REPORT}, zipfile.ZIP_LZMA) if zipfile.ZIP_LZMA else b"")
-    assert found == {"a.zip/a.xml": "it is compressed by method 14; only stored and deflated entries are read"}
+    assert found == {
+        "a.zip/a.xml": "it is compressed by method 14; only stored and deflated entries are read"
+    }
 
 
-@pytest.mark.parametrize("data", [zipped(CONTENTS), zipped_as_stream(CONTENTS), tarred(CONTENTS), tarred(CONTENTS, "w:gz")])
+@pytest.mark.parametrize(
+    "data", [zipped(CONTENTS), zipped_as_stream(CONTENTS), tarred(CONTENTS), tarred(CONTENTS, "w:gz")]
+)
 async def test_cut_off_anywhere(data: bytes) -> None:
     """What breaks off says so, wherever it does, and never hangs or crashes."""
     for end in range(4, len(data) - 30, len(data) // 40):

@@ -55,13 +55,17 @@ def test_what_was_mended_reads_as_it_was_meant() -> None:
 def test_cdata_is_left_alone() -> None:
     """Nothing in CDATA is mended: it is not broken."""
     text = "a && b &#27; &nbsp; 1 < 2"
-    (case,), reader = read(f'<testsuite><testcase name="a"><failure><![CDATA[{text}]]></failure></testcase></testsuite>')
+    (case,), reader = read(
+        f'<testsuite><testcase name="a"><failure><![CDATA[{text}]]></failure></testcase></testsuite>'
+    )
     assert case.message == text
     assert reader.notes == ()
 
 
 @pytest.mark.parametrize("portion", [1, 3, 100])
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "iso-8859-1", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "iso-8859-1", "cp1252"]
+)
 def test_encodings(encoding: str, portion: int) -> None:
     """Byte order marks, UTF-16 with and without one, what the declaration says."""
     declared = "UTF-16" if encoding.startswith("utf-16") else encoding.removesuffix("-sig")
@@ -90,7 +94,9 @@ def test_an_unknown_encoding() -> None:
         assert reader.notes == (f"the encoding {name} is not known; read as UTF-8",)
 
 
-@pytest.mark.parametrize("before", ["\n\n", "npm notice: new version\n", "<!-- a comment with <testsuite> -->\n", "\ufeff\n"])
+@pytest.mark.parametrize(
+    "before", ["\n\n", "npm notice: new version\n", "<!-- a comment with <testsuite> -->\n", "\ufeff\n"]
+)
 def test_what_stands_before(before: str) -> None:
     """Blank lines, a tool's chatter, comments."""
     assert counts(read(before + PLAIN)[1]) == (1, 1, 0, 0, 0, 0)

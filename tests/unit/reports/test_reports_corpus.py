@@ -51,7 +51,9 @@ def test_counts_are_those_of_the_elements() -> None:
         cases, reader = read(data, 1000)
         totals, unrun = reader.totals, STATUS_COUNTS.get(entry["file"], 0)
         assert totals.tests == len(cases) == entry["testcases"], entry["file"]
-        assert (totals.passed, totals.skipped) == (entry["pass"] - unrun, entry["skipped"] + unrun), entry["file"]
+        assert (totals.passed, totals.skipped) == (entry["pass"] - unrun, entry["skipped"] + unrun), entry[
+            "file"
+        ]
         assert (totals.failed, totals.errors) == (entry["failure"], entry["error"]), entry["file"]
         assert sum(len(case.attempts) > 0 for case in cases) <= sum((entry["rerun"] or {}).values())
         read_files += 1
@@ -67,7 +69,11 @@ def test_projects_own_expectations() -> None:
             if differs(entry["file"]):
                 continue
             _, reader = read((folder / entry["file"]).read_bytes())
-            told = {name: value for name, value in expected.items() if name in ("tests", "passed", "failed", "skipped", "errors")}
+            told = {
+                name: value
+                for name, value in expected.items()
+                if name in ("tests", "passed", "failed", "skipped", "errors")
+            }
             found = reader.totals.model_dump()
             assert {name: found[name] for name in told} == told, entry["file"]
             checked += 1

@@ -137,7 +137,14 @@ def test_nunit2() -> None:
     assert (cases[0].classname, cases[0].name) == ("Acme.CartTest", 'Adds(1.5,"a.b")')
     assert cases[0].suite == "Acme.dll > CartTest"
     assert cases[1].duration_seconds == 0.1
-    assert [case.outcome.value for case in cases] == ["passed", "failed", "error", "skipped", "skipped", "failed"]
+    assert [case.outcome.value for case in cases] == [
+        "passed",
+        "failed",
+        "error",
+        "skipped",
+        "skipped",
+        "failed",
+    ]
     assert counts(reader) == (6, 1, 2, 1, 2, 0)
 
 
@@ -175,14 +182,18 @@ def test_testng() -> None:
     assert len(reader.notes) == 1
 
 
-@pytest.mark.parametrize("document", [TRX, XUNIT, NUNIT3, NUNIT2, TESTNG], ids=["trx", "xunit", "nunit3", "nunit2", "testng"])
+@pytest.mark.parametrize(
+    "document", [TRX, XUNIT, NUNIT3, NUNIT2, TESTNG], ids=["trx", "xunit", "nunit3", "nunit2", "testng"]
+)
 def test_portions_make_no_difference(document: str) -> None:
     """However the bytes come in, the cases are the same."""
     for portion in (1, 17, 333):
         assert read(document, portion)[0] == read(document)[0]
 
 
-@pytest.mark.parametrize("document", [TRX, XUNIT, NUNIT3, NUNIT2, TESTNG], ids=["trx", "xunit", "nunit3", "nunit2", "testng"])
+@pytest.mark.parametrize(
+    "document", [TRX, XUNIT, NUNIT3, NUNIT2, TESTNG], ids=["trx", "xunit", "nunit3", "nunit2", "testng"]
+)
 def test_cut_off_anywhere(document: str) -> None:
     """A report that ends in the middle never crashes."""
     for end in range(60, len(document), 41):

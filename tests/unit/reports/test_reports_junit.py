@@ -166,7 +166,9 @@ def test_times(text: str, seconds: float | None) -> None:
 
 def test_names() -> None:
     """A class may be called `class`; a case without a name is still counted."""
-    cases, _ = read('<testsuite><testcase class="C" time="1"/><testcase name="" classname="" time="1"/></testsuite>')
+    cases, _ = read(
+        '<testsuite><testcase class="C" time="1"/><testcase name="" classname="" time="1"/></testsuite>'
+    )
     assert [(case.classname, case.name) for case in cases] == [("C", "(no name)"), (None, "(no name)")]
 
 
@@ -182,7 +184,9 @@ def test_long_names_stay_different() -> None:
 def test_long_texts_keep_both_ends() -> None:
     """Of a long stack trace the beginning and the end are kept, and how much is missing is said."""
     text = "BEGIN" + "x" * 50_000 + "END"
-    cases, _ = read(f'<testsuite><testcase name="a"><failure message="{text}">{text}</failure></testcase></testsuite>')
+    cases, _ = read(
+        f'<testsuite><testcase name="a"><failure message="{text}">{text}</failure></testcase></testsuite>'
+    )
     detail = cases[0].detail
     assert detail is not None
     assert detail.startswith("BEGIN")
@@ -195,7 +199,10 @@ def test_long_texts_keep_both_ends() -> None:
 
 def test_a_zone_is_needed() -> None:
     """A timestamp without a zone is nobody's time."""
-    assert read('<testsuite timestamp="2026-03-01T10:00:00"><testcase name="a"/></testsuite>')[1].reported_at is None
+    assert (
+        read('<testsuite timestamp="2026-03-01T10:00:00"><testcase name="a"/></testsuite>')[1].reported_at
+        is None
+    )
 
 
 def test_failures_of_a_suite_are_told() -> None:
@@ -263,12 +270,22 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=4
 
 
 def escaped(text: str) -> str:
-    for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\n", "&#10;"), ("\t", "&#9;")):
+    for character, escape in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ('"', "&quot;"),
+        ("\n", "&#10;"),
+        ("\t", "&#9;"),
+    ):
         text = text.replace(character, escape)
     return "".join(c for c in text if ord(c) >= 0x20 and ord(c) not in (0xFFFE, 0xFFFF))
 
 
-@given(st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["", "failure", "error", "skipped"])), max_size=20), st.integers(1, 50))
+@given(
+    st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["", "failure", "error", "skipped"])), max_size=20),
+    st.integers(1, 50),
+)
 @settings(max_examples=60, deadline=None)
 def test_any_text_survives_in_any_portions(rows: list[tuple[str, str, str]], portion: int) -> None:
     """What was written is what is read."""

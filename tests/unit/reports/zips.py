@@ -35,7 +35,9 @@ class _Pipe(io.RawIOBase):
         return len(taken)
 
 
-def zipped_as_stream(contents: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED, *, zip64: bool = False) -> bytes:
+def zipped_as_stream(
+    contents: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED, *, zip64: bool = False
+) -> bytes:
     """With sizes and checksums behind the data, as one writes a ZIP to a pipe."""
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w", method) as archive:  # type: ignore[arg-type]
