@@ -47,7 +47,7 @@ _LINES_AT_ONCE = 200
 log = structlog.get_logger()
 
 JobId = Annotated[
-    str, Path(min_length=1, max_length=255, pattern=r"^[^/\\?#%\x00-\x20\x7f]*[^/\\?#%\x00-\x20\x7f.]$")
+    str, Path(min_length=1, max_length=255, pattern=r"^[^/\\?#%\x00-\x1f\x7f]*[^/\\?#%\x00-\x1f\x7f.]$")
 ]
 Form = Annotated[
     Literal["text", "steps"],

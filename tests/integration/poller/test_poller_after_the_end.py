@@ -66,7 +66,7 @@ async def test_a_build_that_ended(bare: Sandbox, start_poller: StartPoller, inta
             {"name": "test-broken", "files": {"a.xml": "<!DOCTYPE a [<!ENTITY b 'c'>]><testsuite/>"}},
         ],
     )
-    async with start_poller(bare, ["acme/shop"]) as poller:
+    async with start_poller(bare, ["acme/shop"], collects=True) as poller:
         await poller.poll()
         kept = await until_collected(poller)
         await intake.settle()

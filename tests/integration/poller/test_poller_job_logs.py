@@ -311,7 +311,7 @@ async def test_what_can_be_refused_is(
         assert (await get(running, path_of("99"))).status_code == 404
         strange = ref("999").build_id
         assert (await get(running, f"/api/v1/builds/{strange}/log")).status_code == 404
-        for odd in ("%2E%2E", "a%2Fb", "a%00", "a%3Fb", "a%20b", "x" * 300):
+        for odd in ("%2E%2E", "a%2Fb", "a%00", "a%3Fb", "x" * 300):
             assert (await get(running, path_of(odd))).status_code in (404, 422)
     assert provider.asked["log"] == 2
 
