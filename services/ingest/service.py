@@ -11,6 +11,7 @@ from chassis.follower import Follower
 from chassis.outbox import Outbox
 from chassis.service import Service
 from chassis.topology import Queue
+from services.ingest import older
 from services.ingest.archiver import Archiver
 from services.ingest.handlers import Append
 from services.ingest.http import router
@@ -69,6 +70,9 @@ def build(settings: IngestSettings, archived: Sequence[Queue] = QUEUES) -> Servi
         broker,
         prepare=prepare,
         tasks=[append.run, follower.run, hints.run, outbox.run, archiver.run],
-        routers=[router(pool, broker, reads_need_key=settings.reads_need_key)],
+        routers=[
+            router(pool, broker, reads_need_key=settings.reads_need_key),
+            older.router(pool, broker, open_paths=settings.open_paths),
+        ],
         checks={"dead_letters": archiver.check},
     )
