@@ -326,7 +326,15 @@ def router(
     )
     async def older_jenkins(request: Request) -> Answer:
         """A build of Jenkins's as older systems post it: see docs/webhooks.md."""
-        return await reception.receive_older(request, "jenkins", older_bodies.INSTANCE, older.jenkins)
+
+        def read(body: dict[str, Any]) -> Seen:
+            # Its plug-in posts here as well, and is understood as at its own address.
+            if "jenkins" in facts_of and older.is_notification(body):
+                return facts_of["jenkins"]("", body, instance=instances["jenkins"])
+            return older.jenkins(body)
+
+        instance = instances.get("jenkins", older_bodies.INSTANCE)
+        return await reception.receive_older(request, "jenkins", instance, read)
 
     return routes
 

@@ -68,6 +68,11 @@ def jenkins(body: Mapping[str, Any]) -> Seen:
     return Seen((observed(_read(told), "jenkins"),))
 
 
+def is_notification(body: Mapping[str, Any]) -> bool:
+    """Whether it comes from Jenkins's notification plug-in: it tells phases, which the API does not."""
+    return "phase" in _part(body, "build")
+
+
 def _short(run: Mapping[str, Any], place: Mapping[str, Any]) -> dict[str, Any]:
     """A run without all its ids, in the short shape."""
     ended = run.get("status") == "completed" or run.get("conclusion") is not None

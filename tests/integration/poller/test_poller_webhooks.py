@@ -1,13 +1,16 @@
 """GitHub's webhooks at a real door: what is taken, what is refused, and what is known already."""
 
 import asyncio
+import base64
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -19,11 +22,14 @@ from chassis.database import make_pool
 from chassis.outbox import Outbox
 from chassis.service import Service
 from chassis.topology import Binding, Queue, declare
+from sandbox.webhooks import Delivery, Hook, signature
 from services.ingest.queues import APPEND
 from services.poller.http import router
 from services.poller.provider import Target
+from services.poller.seen import Seen
 from services.poller.store import Store
 from services.poller.webhook_settings import WebhookSettings
+from tests.integration.ingest.conftest import keep_key_table
 from tests.integration.poller.conftest import Intake
 from tests.integration.poller.webhook_door import (
     REFRESH_KEYS,
@@ -37,6 +43,38 @@ from tests.integration.poller.webhook_door import (
     run,
     signed,
 )
+
+
+def of_jenkins(event: str, body: Any, *, instance: str) -> Seen:
+    return Seen(refresh=((body["name"], str(body["build"]["number"])),))
+
+
+@asynccontextmanager
+async def bare_door(database_url: str, amqp_url: str, **settings: Any) -> AsyncIterator[Address]:
+    """The routes of all providers without a poller behind them; everything is held to be polled."""
+    pool = make_pool(database_url, application="test")
+    broker = Broker(amqp_url, service="test", rungs=("5s",))
+
+    async def watched(provider: str, instance: str, name: str) -> Target:
+        return Target(provider, instance, name)
+
+    loaded = WebhookSettings.load(
+        database_url=database_url, amqp_url=amqp_url, github_webhook_secrets=(SECRET,), **settings
+    )
+    routes = router(
+        loaded,
+        {"github": "api.github.com", "gitlab": "gitlab.example", "jenkins": "ci.example"},
+        {"github": facts_of, "gitlab": facts_of, "jenkins": of_jenkins},
+        watched,
+        pool,
+        broker,
+    )
+    await broker.start()
+    try:
+        async with pool, listening(Service("test", pool, broker, broker.start, routers=[routes])) as address:
+            yield address
+    finally:
+        await broker.stop()
 
 
 @pytest_asyncio.fixture
@@ -249,27 +287,56 @@ async def test_a_refresh_nobody_takes_is_no_accepted_delivery(
     database_url: str, amqp_url: str, intake: Intake
 ) -> None:
     """503 and Retry-After, and the same delivery is taken once somebody does."""
-    pool = make_pool(database_url, application="test")
-    broker = Broker(amqp_url, service="test", rungs=("5s",))
+    async with bare_door(database_url, amqp_url) as door:
+        answer = await door.deliver(run(), delivery="1")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        async with hearing_refreshes(amqp_url):
+            assert (await door.deliver(run(), delivery="1")).json()["refreshes"] == 1
 
-    async def watched(provider: str, instance: str, name: str) -> Target:
-        return Target(provider, instance, name)
 
-    settings = WebhookSettings.load(
-        database_url=database_url, amqp_url=amqp_url, github_webhook_secrets=(SECRET,)
-    )
-    routes = router(settings, {"github": "api.github.com"}, {"github": facts_of}, watched, pool, broker)
-    service = Service("test", pool, broker, prepare=broker.start, routers=[routes])
-    await broker.start()
-    try:
-        async with pool, listening(service) as door:
-            answer = await door.deliver(run(), delivery="1")
-            assert answer.status_code == 503
-            assert answer.headers["retry-after"]
-            async with hearing_refreshes(amqp_url):
-                assert (await door.deliver(run(), delivery="1")).json()["refreshes"] == 1
-    finally:
-        await broker.stop()
+async def test_gitlab_signs_and_delivers_again(
+    database_url: str, amqp_url: str, intake: Intake, refreshes: Refreshes
+) -> None:
+    """By Standard Webhooks; what it tries again has its id, and is known; a form is not read."""
+    body = json.dumps(run()).encode()
+    letter = Delivery("workflow_run", body, {"x-gitlab-event": "workflow_run"}, "msg-1")
+    token = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    headers = dict(letter.headers) | signature(Hook(1, "gitlab", "", "", "", token), letter, forged=False)
+    async with bare_door(database_url, amqp_url, gitlab_webhook_signing_tokens=(token,)) as door:
+
+        async def post(**more: str) -> Any:
+            told = {"content-type": "application/json"} | headers | more
+            return await door.http.post("/webhooks/gitlab", content=body, headers=told)
+
+        assert (await post()).json() == {"accepted": 1, "refreshes": 1, "ignored": None}
+        assert (await post()).json()["ignored"] == "this delivery was taken before"
+        assert (await post(**{"webhook-id": "msg-2"})).status_code == 403
+        assert (await post(**{"webhook-signature": ""})).status_code == 401
+        assert (await post(**{"content-type": "application/x-www-form-urlencoded"})).status_code == 400
+    await intake.settle()
+    assert [fact.build.instance for fact in intake.facts(BuildObservedV1)] == ["gitlab.example"]
+
+
+async def test_jenkins_comes_with_its_token(
+    database_url: str, amqp_url: str, intake: Intake, refreshes: Refreshes, eventually: Any
+) -> None:
+    """In the address; its plug-in is understood at the older path too, there with a key."""
+    notification = {"name": "shop", "build": {"number": 7, "phase": "COMPLETED", "status": "SUCCESS"}}
+    superuser = await asyncpg.connect(database_url)
+    await keep_key_table(superuser)
+    await superuser.close()
+    async with bare_door(database_url, amqp_url, jenkins_webhook_secrets=("a b",)) as door:
+        good = await door.http.post("/webhooks/jenkins?token=a%20b", json=notification)
+        assert (good.status_code, good.json()["refreshes"]) == (202, 1)
+        assert (await door.http.post("/webhooks/jenkins?token=a", json=notification)).status_code == 403
+        assert (await door.http.post("/webhooks/jenkins", json=notification)).status_code == 401
+        older = await door.http.post(
+            "/api/webhook/jenkins", json=notification, headers={"x-api-key": "write"}
+        )
+        assert (older.status_code, older.json()["refreshes"]) == (202, 1)
+    await eventually(lambda: len(refreshes.commands) == 2)
+    assert {(c.provider, c.target, c.run_id) for c in refreshes.commands} == {("jenkins", "shop", "7")}
 
 
 @pytest.mark.fault
