@@ -176,8 +176,16 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
     }
 
     async def watched(provider: str, instance: str, name: str) -> Target | None:
-        polled = settings.watch.found(await store.discovered())
-        return webhooks.among(polled, Target(provider, instance, name))
+        wanted = Target(provider, instance, name)
+        known = await store.called(wanted)
+        return webhooks.among(
+            (
+                target
+                for target, by, vanished in known
+                if settings.watch.wants(target, discovered_by=by, vanished=vanished)
+            ),
+            wanted,
+        )
 
     return PollerService(
         "poller",
