@@ -23,8 +23,9 @@ _KEY = "PRIVATE KEY"
 
 _CONSOLE_NOTE = re.compile(r"\x1b\[8mha:[^\x1b]*\x1b\[0m")
 """Jenkins hides what its page is to do in invisible text."""
+# Only sequences that programs write: a stray ESC must not eat the first letter of a secret, and so hide it from us.
 _SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]+[0-~]|[0-Z\\^-~])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[()*+#%][0-9ABGKU@]|[78=>cDEHMZ])"
     r"|\x9b[0-?]*[ -/]*[@-~]"
 )
 # All control characters but the tab, and the marks that turn the direction of text.
