@@ -89,7 +89,15 @@ def _build(phase: str, moment: int, build: Build, place: str, base: str) -> Body
         "phase": phase,
         "status": build.result if is_over else None,
         "url": f"{place}{build.number}/",
-        "scm": _without_nothing({"branch": build.branch, "commit": build.sha, "changes": [], "culprits": []}),
+        "scm": _without_nothing(
+            {
+                "url": f"https://git.acme.example/{unquote(place.split('/')[1])}.git" if build.sha else None,
+                "branch": build.branch,
+                "commit": build.sha,
+                "changes": [],
+                "culprits": [],
+            }
+        ),
         "parameters": {one["name"]: one["value"] for one in build.parameters} or None,
         "log": "",
         "notes": "",

@@ -202,6 +202,7 @@ class Hooks:
             hook.counts["dropped"] += 1
             return
         for _ in range(2 if self._chance(hook.twice) else 1):
+            hook.counts["sent"] += 1
             if self._chance(hook.late):
                 self._spawn(self._send(hook, delivery, after=hook.late_seconds))
             elif self._chance(hook.out_of_order):
