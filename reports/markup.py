@@ -52,6 +52,16 @@ class Markup:
         self._sink = sink
         self._parser.CharacterDataHandler = sink
 
+    @property
+    def index(self) -> int:
+        """While the listener is told of an element, where its tag begins; else how much has been read."""
+        return int(self._parser.CurrentByteIndex)
+
+    @property
+    def fed(self) -> int:
+        """How much has been given, by the same count."""
+        return self._origin + len(self._held)
+
     def feed(self, data: bytes) -> None:
         """Read clean UTF-8.
 
