@@ -100,8 +100,8 @@ def junitparser_same(document: bytes) -> int:
                 case.name,
                 case.classname,
                 case.time,
-                case._elem.get("file"),
-                case._elem.get("line"),
+                case._elem.get("file"),  # noqa: SLF001
+                case._elem.get("line"),  # noqa: SLF001
             ]
             for result in case.result:
                 fields += [type(result), result.type, result.message, result.text]

@@ -174,6 +174,8 @@ class JUnit(Vocabulary):
         )
 
     def _make_plain(self, rows: list[Row]) -> None:
+        if not rows:
+            return
         template, made = self._template, []
         for classname, name, time in rows:
             values = template.copy()
@@ -187,6 +189,8 @@ class JUnit(Vocabulary):
 
     def flush(self) -> None:
         """Make the cases that the parser saw end with nothing in them and three attributes, in one go."""
+        if not self._plain:
+            return
         rows: list[Row] = []
         for case in self._plain:
             row = (case.get("classname", ""), case.get("name", ""), case.get("time", ""))
