@@ -196,9 +196,8 @@ def main() -> None:
         check=True,
     )
     grown = json.loads(child.stdout)
-    print(
-        f"\na report of {mebibytes} MiB, {grown['tests']:,} tests: resident memory grew by {grown['rss_growth_mib']} MiB"
-    )
+    growth = f"resident memory grew by {grown['rss_growth_mib']} MiB"
+    print(f"\na report of {mebibytes} MiB, {grown['tests']:,} tests: {growth}")
     own = taken["buildlight"]
     figures = {
         "vs_lxml": round(taken["lxml iterparse, same fields"] / own, 2),

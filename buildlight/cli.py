@@ -7,7 +7,10 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -30,6 +33,7 @@ app.command()(report.report)
 
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+WaitForIt = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it is known what came of it.")]
 
 
 def main() -> None:
@@ -119,6 +123,122 @@ def builds(
     )
 
 
+@app.command()
+def rerun(
+    build: Annotated[str, typer.Argument(help="The build's id, as in its address.")],
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the jobs that failed.")] = False,
+    wait: WaitForIt = True,
+    as_json: AsJson = False,
+) -> None:
+    """Have the provider run a build again (needs the scope act). Exit code 1 when it will not, or cannot."""
+    _act("rerun", build, {"failed_only": failed}, wait=wait, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    build: Annotated[str, typer.Argument(help="The build's id, as in its address.")],
+    *,
+    wait: WaitForIt = True,
+    as_json: AsJson = False,
+) -> None:
+    """Have the provider cancel a build (needs the scope act). Exit code 1 when it will not, or cannot."""
+    _act("cancel", build, {}, wait=wait, as_json=as_json)
+
+
+@app.command("logs")
+def show_log(
+    build: Annotated[str, typer.Argument(help="The build's id, as in its address.")],
+    job: Annotated[str | None, typer.Argument(help="Only this job, by its id.")] = None,
+    *,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="The steps of the job with their times, as JSON.")
+    ] = False,
+) -> None:
+    """The whole log of a build or a job, from its provider as it comes, secrets masked."""
+    if steps and job is None:
+        raise fail("--steps is of one job: give its id too", 2)
+    path = f"/api/v1/builds/{quote(build, safe='')}" + (f"/jobs/{quote(job, safe='')}" if job else "")
+    for piece in _client().stream(f"{path}/log" + ("?format=steps" if steps else "")):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.flush()
+
+
+def _act(action: str, build: str, body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    from buildlight import actions  # noqa: PLC0415
+
+    client = _client()
+    told = actions.ask(client, action, quote(build, safe=""), body)
+    told = actions.follow(client, told) if wait else told
+    if as_json:
+        _print_json(told)
+    else:
+        print(actions.in_words(told))  # noqa: T201
+    raise typer.Exit(1 if told["status"] in ("refused", "failed") else 0)
+
+
+@app.command("completeness")
+def show_completeness(
+    since: Annotated[
+        str, typer.Option(help="Runs created since: a window such as 7d, or a day such as 2026-03-01.")
+    ] = "30d",
+    target: Annotated[str | None, typer.Option(help="Only this target, e.g. acme/shop.")] = None,
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Measure anew and wait for it (needs the scope write).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Is anything missing? By target: what the provider has, what the log has, and what it lacks.
+
+    Exit code 0 when every target was measured lately and nothing is missing; 1 when something is, or when
+    a target fails or was not measured, so that nobody can tell.
+    """
+    from buildlight import completeness  # noqa: PLC0415
+
+    client = _client()
+    if now and not completeness.measure(client, errors, since=since, target=target):
+        errors.print("Some measurements are not over; what follows is the last there is.", style="yellow")
+    report = completeness.fetch(client, since=since, target=target)
+    if as_json:
+        _print_json(report)
+    else:
+        _show(completeness.rows(report), completeness.COLUMNS, as_json=False)
+        for line in completeness.remarks(report):
+            errors.print(line, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if report["complete"] else 1)
+
+
+@app.command("backfill")
+def collect_past_builds(
+    since: Annotated[
+        datetime, typer.Option(help="Builds created from then on: 2026-01-01, or with a time, in UTC.")
+    ],
+    until: Annotated[datetime | None, typer.Option(help="And before then; now unless given.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Only this target, e.g. acme/shop; may be given more than once.")
+    ] = None,
+    *,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until all is collected.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, at each step.")] = False,
+) -> None:
+    """Collect past builds, beside what is polled; with progress (needs the scope write).
+
+    It goes on without this command, and after a crash where it was. Exit code 1 when a target failed.
+    """
+    from buildlight.commands import backfill  # noqa: PLC0415
+
+    begun = backfill.ask(_client(), since=since, until=until, targets=target or [])
+    last = backfill.follow(_client(), errors, begun, as_json=as_json) if wait else begun
+    if as_json:
+        print(json.dumps(last), flush=True)  # noqa: T201
+    else:
+        print(backfill.in_words(last))  # noqa: T201
+    for line in backfill.complaints(last):
+        errors.print(line, style="yellow", markup=False, soft_wrap=True)
+    raise typer.Exit(1 if last["failed"] else 0)
+
+
 @dlq.command("list")
 def list_dead_letters(
     queue: Annotated[str | None, typer.Option(help="Only letters that died on this queue.")] = None,
@@ -151,12 +271,21 @@ def replay_dead_letters(dead_letter_ids: list[str]) -> None:
 def _client() -> Any:
     from buildlight.client import Client, ClientError  # noqa: PLC0415
 
+    def left(error: ClientError) -> typer.Exit:
+        return fail(str(error), 4 if error.status in (401, 403) else 1)
+
     class Exiting(Client):
         def request(self, method: str, path: str, **options: Any) -> Any:
             try:
                 return super().request(method, path, **options)
             except ClientError as error:
-                raise fail(str(error), 4 if error.status in (401, 403) else 1) from None
+                raise left(error) from None
+
+        def stream(self, path: str) -> Iterator[bytes]:
+            try:
+                yield from super().stream(path)
+            except ClientError as error:
+                raise left(error) from None
 
     return Exiting.from_environment(os.environ)
 

@@ -15,12 +15,12 @@ from typing import Any
 from dotenv import dotenv_values
 
 OUTSIDE = (
-    *("BUILDLIGHT_GITHUB_", "BUILDLIGHT_GITLAB_"),
+    *("BUILDLIGHT_GITHUB_", "BUILDLIGHT_GITLAB_", "BUILDLIGHT_JENKINS_", "BUILDLIGHT_ENABLE_", "ENABLE_"),
     *("GITHUB_", "GITLAB_", "JENKINS_"),
     *("SLACK_", "SMTP_", "ALERT_", "APPRISE_"),
     *("CONTROL_PLANE_", "RABBITMQ_", "AMQP_", "DATABASE_", "POSTGRES_", "REDIS_", "PG"),
 )
-PROVIDERS = ("GITHUB_TOKEN", "GITLAB_TOKEN")
+PROVIDERS = ("GITHUB_TOKEN", "GITHUB_APP_ID", "GITLAB_TOKEN", "JENKINS_URL")
 
 
 @dataclass(frozen=True)

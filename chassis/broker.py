@@ -23,10 +23,10 @@ from prometheus_client import REGISTRY, Counter, Gauge
 
 from buildlight_contracts.commands import Command
 from buildlight_contracts.envelope import CONTENT_TYPE, MAX_MESSAGE_BYTES, Envelope, Fact
-from buildlight_contracts.routing import COMMANDS, INTAKE, Exchange
+from buildlight_contracts.routing import COMMANDS, INTAKE, Exchange, command_key
 from chassis.delivery import Delivery
 from chassis.outage import LONGEST_BACKOFF_SECONDS, Outage, patiently
-from chassis.retry import Bury, Hold, Park, Permanent, decide, still_early, strip_broker_headers
+from chassis.retry import Bury, Hold, NotYet, Park, Permanent, decide, still_early, strip_broker_headers
 from chassis.telemetry import traceparent
 from chassis.tolerant import decode_tolerantly
 from chassis.topology import Queue, declare
@@ -146,7 +146,7 @@ class Broker:
         await self.put(
             body,
             exchange=exchange.name,
-            key=envelope.routing_key,
+            key=command_key(envelope) if exchange is COMMANDS else envelope.routing_key,
             message_id=envelope.id,
             headers=headers,
             mandatory=mandatory,
@@ -259,17 +259,9 @@ class Failures:
                     delivery.check_size()
                     await handler(delivery)
                     return None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- told below
                 verdict = decide(error, delivery.headers, rungs=self._broker.rungs, now=datetime.now(UTC))
-                log.warning(
-                    "message failed",
-                    queue=self._queue.name,
-                    message_id=delivery.message_id,
-                    verdict=type(verdict).__name__.lower(),
-                    error=f"{type(error).__name__}: {error}",
-                    exc_info=error if isinstance(verdict, Park) else None,
-                )
-                MESSAGES_FAILED.labels(self._queue.name, type(verdict).__name__.lower()).inc()
+                self._tell(error, verdict, delivery)
             try:
                 if isinstance(verdict, Park):
                     return await self._put(self._queue.rung(verdict.rung), delivery, verdict.headers)
@@ -280,6 +272,22 @@ class Failures:
                 verdict = Hold("rabbitmq")
             held += 1
             await self.wait(verdict.dependency, held)
+
+    def _tell(self, error: Exception, verdict: Hold | Park | Bury, delivery: Delivery) -> None:
+        if isinstance(error, NotYet):
+            log.info(
+                "message waits", queue=self._queue.name, message_id=delivery.message_id, reason=str(error)
+            )
+            return
+        log.warning(
+            "message failed",
+            queue=self._queue.name,
+            message_id=delivery.message_id,
+            verdict=type(verdict).__name__.lower(),
+            error=f"{type(error).__name__}: {error}",
+            exc_info=error if isinstance(verdict, Park) else None,
+        )
+        MESSAGES_FAILED.labels(self._queue.name, type(verdict).__name__.lower()).inc()
 
     async def _put(self, queue: str, delivery: Delivery, headers: Mapping[str, Any]) -> None:
         kept = strip_broker_headers(delivery.headers)

@@ -1,6 +1,7 @@
 """The HTTP side every service shares: one application, one shape of error, a limit on what comes in."""
 
 import http
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.outage import Outage, outage_of
 
 MAX_BODY_BYTES = 10 * 1_048_576
-_LARGEST = "buildlight.largest_body"
 
 log = structlog.get_logger()
 
@@ -105,22 +105,11 @@ def _answer(
     return JSONResponse(jsonable_encoder({"error": error}), status, headers)
 
 
-class LargerBody:
-    """Lets the bodies of POSTs to one path be larger than everybody's; the route must read them as they stream."""
-
-    def __init__(self, app: ASGIApp, *, path: str, largest: int) -> None:
-        self._app = app
-        self._path = path
-        self._largest = largest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["method"], scope["path"]) == ("POST", self._path):
-            scope[_LARGEST] = self._largest
-        await self._app(scope, receive, send)
-
-
 class BodyLimit:
-    """Refuses a request body over `largest` bytes with 413, however it is sent."""
+    """Refuses a request body over `largest` bytes with 413, however it is sent.
+
+    Under the paths that `app.state.body_limits` begins with, its own numbers count.
+    """
 
     def __init__(self, app: ASGIApp, *, largest: int) -> None:
         self._app = app
@@ -130,9 +119,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        largest = self._of(scope)
         length = dict(scope["headers"]).get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
-        largest = scope.get(_LARGEST, self._largest)
         seen = 0
 
         async def limited() -> Message:
@@ -145,3 +134,8 @@ class BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+    def _of(self, scope: Scope) -> int:
+        limits: Mapping[str, int] = getattr(scope["app"].state, "body_limits", {}) if "app" in scope else {}
+        own = [limit for prefix, limit in limits.items() if scope["path"].startswith(prefix)]
+        return max(own, default=self._largest)

@@ -1,7 +1,7 @@
 """What becomes of a message whose handling failed: pure decisions, each with its reason.
 
 - *hold*: a dependency is down. Not the message's fault: it is kept and tried again in process, no attempt spent.
-- *park*: it failed for now. It waits in the next retry rung.
+- *park*: it failed for now, or it is not its time yet. It waits in a retry rung.
 - *bury*: it can never succeed, or every rung is used up. It goes to the dead-letter queue with its reason.
 """
 
@@ -55,6 +55,14 @@ class Transient(Exception):  # noqa: N818
         self.retry_after_seconds = retry_after_seconds
 
 
+class NotYet(Exception):  # noqa: N818
+    """Nothing is wrong, and it is not the time: the message is parked, and no attempt is spent."""
+
+    def __init__(self, reason: str, *, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True)
 class Hold:
     dependency: str
@@ -79,6 +87,8 @@ def decide(
     outage = outage_of(error)
     if outage is not None:
         return Hold(outage.dependency)
+    if isinstance(error, NotYet):
+        return _park(error.seconds, {}, rungs=rungs, least=rungs[0], now=now)
     attempt = _attempts(headers) + 1
     failed_before = _moment(headers.get(FIRST_FAILURE))
     told: dict[str, Any] = {
@@ -95,10 +105,17 @@ def decide(
     wait = error.retry_after_seconds if isinstance(error, Transient) else None
     if wait is None:
         return Park(rungs[attempt - 1], told)
-    wait = max(0.0, min(wait, _LONGEST_WAIT_SECONDS))
+    return _park(wait, told, rungs=rungs, least=rungs[attempt - 1], now=now)
+
+
+def _park(
+    wait_seconds: float, told: Mapping[str, Any], *, rungs: Sequence[str], least: str, now: datetime
+) -> Park:
+    """Aside for a time the other side asked for, in a rung no shorter than `least`."""
+    wait = max(0.0, min(wait_seconds, _LONGEST_WAIT_SECONDS))
     return Park(
-        _rung_of(wait, rungs, rungs[attempt - 1]),
-        told | {NOT_BEFORE: (now + timedelta(seconds=wait)).isoformat()},
+        _rung_of(wait, rungs, least),
+        {**told, NOT_BEFORE: (now + timedelta(seconds=wait)).isoformat()},
     )
 
 

@@ -1,7 +1,7 @@
 """Reads XML as it comes in, without holding it: no DTD, no entities, no network, bounded memory.
 
 Stands on expat and not on lxml, whose push parser keeps a CDATA section of 300 MB whole and stops at the first
-stray `<` (see docs/adr/0013).
+stray `<` (see docs/adr/0016).
 """
 
 from collections import Counter

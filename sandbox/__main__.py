@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandbox import control_plane, github, gitlab, mail, slack
+from sandbox import control_plane, github, github_app, gitlab, jenkins, mail, slack
 from sandbox.company import Company, build
 
 
@@ -22,6 +22,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen")
     parser.add_argument("--port", type=int, default=0, help="for HTTP; 0 picks a free one")
+    parser.add_argument(
+        "--blob-port", type=int, default=0, help="for GitHub's downloads, as another host; 0 picks a free one"
+    )
     parser.add_argument("--smtp-port", type=int, default=0, help="for mail; 0 picks a free one")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another history")
     parser.add_argument(
@@ -39,6 +42,10 @@ def arguments() -> argparse.Namespace:
         "--recorded", type=Path, metavar="DIR", help="serve recorded rows from DevLake's raw tables"
     )
     parser.add_argument("--github-limit", type=int, default=5000, help="requests an hour that GitHub allows")
+    parser.add_argument(
+        "--gitlab-projects", type=int, help="how many with CI (default: 2, or none with --repositories)"
+    )
+    parser.add_argument("--gitlab-limit", type=int, default=2000, help="requests a minute that GitLab allows")
     parser.add_argument("--json", action="store_true", help="nothing on stderr when ready")
     return parser.parse_args()
 
@@ -74,14 +81,21 @@ class _Server(uvicorn.Server):
 
 async def serve(company: Company, options: argparse.Namespace) -> None:
     listening = socket.create_server((options.host, options.port))
+    for_blobs = socket.create_server((options.host, options.blob_port))
+    company.blobs.port = for_blobs.getsockname()[1]
     mail_server = await mail.serve(company.mailbox, options.host, options.smtp_port)
     root = f"http://{options.host}:{listening.getsockname()[1]}"
     addresses: dict[str, str | int | list[str]] = {
         "github": f"{root}/github",
         "github_token": github.TOKEN,
         "github_repos": list(company.repositories),
+        "github_app_id": str(github_app.APP_ID),
         "gitlab": f"{root}/gitlab",
         "gitlab_token": gitlab.TOKEN,
+        "jenkins": f"{root}/jenkins",
+        "jenkins_username": jenkins.USER,
+        "jenkins_token": jenkins.TOKEN,
+        "gitlab_projects": list(company.projects),
         "slack": f"{root}/slack{slack.PATH}",
         "smtp_host": options.host,
         "smtp_port": mail_server.sockets[0].getsockname()[1],
@@ -98,9 +112,12 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         ws="none",
         timeout_graceful_shutdown=1,
     )
+    telling = asyncio.create_task(company.hooks.run(), name="webhooks")
     try:
-        await _Server(config, addresses, quiet=options.json).serve([listening])
+        await _Server(config, addresses, quiet=options.json).serve([listening, for_blobs])
     finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
         mail_server.close()
 
 
@@ -115,6 +132,8 @@ def main() -> int:
             repositories=options.repositories,
             recorded=options.recorded,
             github_limit=options.github_limit,
+            gitlab_projects=options.gitlab_projects,
+            gitlab_limit=options.gitlab_limit,
         )
         asyncio.run(serve(company, options))
     except (OSError, ValueError) as error:

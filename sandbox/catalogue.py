@@ -110,6 +110,13 @@ BUMPS = (
 _CHECKOUT = "Run actions/checkout@v4"
 _PYTHON = (_CHECKOUT, "Run actions/setup-python@v5", "Install dependencies")
 _NODE = (_CHECKOUT, "Run actions/setup-node@v4", "Run npm ci")
+_SETUPS = {
+    "Python": _PYTHON,
+    "TypeScript": _NODE,
+    "Go": (_CHECKOUT, "Run actions/setup-go@v5", "Run go mod download"),
+    "Java": (_CHECKOUT, "Run actions/setup-java@v4", "Run mvn -B dependency:resolve"),
+    "C++": (_CHECKOUT, "Install compilers", "Run cmake --preset ci"),
+}
 
 
 def _ci(setup: tuple[str, ...], number: int) -> Workflow:
@@ -179,10 +186,21 @@ NAMED = (
     Sketch("shop", "TypeScript", "The web shop", 420.0, 0.07),
     Sketch("payments", "Python", "Charges, refunds and invoices", 600.0, 0.05),
     Sketch("docs", "TypeScript", "Handbook and API guides", 1800.0, 0.04),
-    Sketch("inventory", "Python", "What is in which warehouse", 900.0, 0.06),
-    Sketch("search", "Python", "Product search", 1100.0, 0.08),
-    Sketch("mobile", "TypeScript", "The app", 1300.0, 0.10),
+    Sketch("inventory", "Go", "What is in which warehouse", 900.0, 0.06),
+    Sketch("search", "Java", "Product search", 1100.0, 0.08),
+    Sketch("mobile", "C++", "The app", 1300.0, 0.10),
 )
+
+
+BUILT_BY_JENKINS = (
+    Sketch("ledger", "Python", "Books and bank statements", 1500.0, 0.07),
+    Sketch("firmware", "Python", "What runs on the scanners", 2400.0, 0.09),
+)
+
+
+def built_by_jenkins(count: int) -> tuple[Repository, ...]:
+    """The first `count` of the older repositories, which Jenkins builds."""
+    return tuple(_repository(index, sketch) for index, sketch in enumerate(BUILT_BY_JENKINS[:count], 900))
 
 
 def repositories(count: int) -> tuple[Repository, ...]:
@@ -195,7 +213,7 @@ def repositories(count: int) -> tuple[Repository, ...]:
 
 
 def _repository(index: int, sketch: Sketch) -> Repository:
-    setup = _NODE if sketch.language == "TypeScript" else _PYTHON
+    setup = _SETUPS[sketch.language]
     number = 880_000 + index * 10
     workflows: tuple[Workflow, ...] = (_ci(setup, number), _deploy(number + 1), _nightly(setup, number + 2))
     if sketch.name == "docs":

@@ -15,19 +15,28 @@ from sandbox.faults import FaultError, Faults
 from sandbox.github import TOKEN, GitHub
 from sandbox.ledger import Ledger
 from sandbox.scripted import Scripted, ScriptError
+from sandbox.webhooks import PROVIDERS, HookError, Hooks
 
 
 class Control:
     """For tests and for people; no provider has anything like it."""
 
     def __init__(
-        self, *, clock: Clock, github: GitHub, scripted: Scripted, faults: Faults, ledger: Ledger
+        self,
+        *,
+        clock: Clock,
+        github: GitHub,
+        scripted: Scripted,
+        faults: Faults,
+        ledger: Ledger,
+        hooks: Hooks,
     ) -> None:
         self._clock = clock
         self._github = github
         self._scripted = scripted
         self._faults = faults
         self._ledger = ledger
+        self._hooks = hooks
 
     def routes(self) -> list[Route]:
         return [
@@ -36,6 +45,8 @@ class Control:
             Route("/unfreeze", self.unfreeze, methods=["POST"]),
             Route("/github/runs", self.create_runs, methods=["POST"]),
             Route("/github/runs/{run_id:int}", self.advance_run, methods=["PATCH"]),
+            Route("/github/runs/{run_id:int}/expire", self.expire, methods=["POST"]),
+            Route("/github/app", self.app, methods=["POST"]),
             Route("/github/served", self.served),
             Route("/github/budget", self.budget, methods=["GET", "POST"]),
             Route("/faults", self.list_faults, methods=["GET"]),
@@ -43,6 +54,8 @@ class Control:
             Route("/faults", self.clear_faults, methods=["DELETE"]),
             Route("/effects", self.effects, methods=["GET", "DELETE"]),
             Route("/requests", self.requests, methods=["GET", "DELETE"]),
+            Route("/webhooks", self.webhooks, methods=["GET", "POST", "DELETE"]),
+            Route("/webhooks/redeliver", self.redeliver, methods=["POST"]),
         ]
 
     async def state(self, request: Request) -> Response:
@@ -86,6 +99,24 @@ class Control:
         except ScriptError as error:
             return JSONResponse({"error": str(error)}, 400)
         return JSONResponse(shapes.workflow_run(state, base))
+
+    async def expire(self, request: Request) -> Response:
+        """Let a run's artifacts and logs expire now."""
+        self._github.leavings.expire(request.path_params["run_id"])
+        return Response(status_code=204)
+
+    async def app(self, request: Request) -> Response:
+        """Set the App's `public_key` or the `token_seconds` its tokens last; `revoke` those it has."""
+        try:
+            script = _object(await _json(request))
+        except ScriptError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        apps = self._github.apps
+        apps.public_key = script.get("public_key", apps.public_key)
+        apps.token_seconds = script.get("token_seconds", apps.token_seconds)
+        if script.get("revoke"):
+            apps.revoke()
+        return JSONResponse({"tokens": len(apps.tokens), "token_seconds": apps.token_seconds})
 
     async def served(self, request: Request) -> Response:
         del request
@@ -131,6 +162,28 @@ class Control:
             self._ledger.forget_requests()
             return Response(status_code=204)
         return JSONResponse(self._ledger.requests(request.query_params.get("target")))
+
+    async def webhooks(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._hooks.clear()
+            return Response(status_code=204)
+        if request.method == "GET":
+            return JSONResponse(self._hooks.listing())
+        root = base_of(request).removesuffix("/_sandbox")
+        try:
+            script = _object(await _json(request))
+            hook = self._hooks.order(script, {name: f"{root}/{name}" for name in PROVIDERS})
+        except (HookError, ScriptError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse(hook.shown(), 201)
+
+    async def redeliver(self, request: Request) -> Response:
+        """One of the newest deliveries again, by its id."""
+        try:
+            known = self._hooks.redeliver(str(_object(await _json(request)).get("id")))
+        except ScriptError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return Response(status_code=202 if known else 404)
 
 
 async def _json(request: Request) -> Any:

@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-TARGETS = ("github", "gitlab", "slack", "smtp", "control_plane")
+TARGETS = ("github", "blobs", "gitlab", "jenkins", "slack", "smtp", "control_plane")
 KINDS = ("status", "hang", "nonsense", "rate_limit", "secondary_limit", "auth")
 
 
@@ -123,6 +123,13 @@ def answer(fault: Fault) -> Response:
             return PlainTextResponse("Retry later\n", 429, headers=wait | reset)
         case "gitlab", _:
             return JSONResponse({"message": f"{fault.status} Sandbox fault"}, fault.status)
+        case "jenkins", "auth":
+            return HTMLResponse("<html><body>Invalid password/token for user</body></html>", 401)
+        case "jenkins", "rate_limit" | "secondary_limit":
+            return HTMLResponse("<html><body>429 Too Many Requests</body></html>", 429, headers=wait)
+        case "jenkins", _:
+            # With status 200 it is the page to log in that a single sign-on puts before everything.
+            return HTMLResponse(f"<html><body>{fault.status}</body></html>", fault.status)
         case "slack", "auth":
             return PlainTextResponse("invalid_token", 403)
         case "slack", "rate_limit" | "secondary_limit":

@@ -10,7 +10,9 @@ from sandbox.ledger import Ledger
 
 PREFIXES = {
     "/github": "github",
+    "/blobs": "blobs",
     "/gitlab": "gitlab",
+    "/jenkins": "jenkins",
     "/slack": "slack",
     "/control-plane": "control_plane",
     "/_sandbox": "sandbox",

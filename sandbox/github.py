@@ -3,81 +3,166 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sandbox import github_shapes as shapes
 from sandbox.address import base_of
+from sandbox.blobs import Blobs
 from sandbox.budget import Budget
 from sandbox.catalogue import PEOPLE
+from sandbox.github_app import Apps
+from sandbox.github_changes import Changes
+from sandbox.github_deployments import Deployments
+from sandbox.github_leavings import Leavings
+from sandbox.github_lookup import NOT_FOUND, Lookup
+from sandbox.github_owners import Owners
 from sandbox.github_search import RefusalError, found, link, paging
-from sandbox.shelves import Body, Row, Shelf
+from sandbox.ledger import Ledger
+from sandbox.shelves import Body, Shelf
 
 TOKEN = "sandbox-token"  # noqa: S105 - the one the sandbox accepts
 DOCS = "https://docs.github.com/rest"
 
 Answer = tuple[int, Any, dict[str, str]]
-"""Status, JSON body, headers."""
+"""Status, JSON body (None for none), headers."""
+Endpoint = Callable[[Request], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: somebody with the token, or an installation of the App at `owner`."""
+
+    budget: Budget
+    owner: str | None = None
 
 
 class GitHub:
-    """The server: shelves of runs, and one budget for each token."""
+    """The server: shelves of runs, and one budget for each token or installation."""
 
-    def __init__(self, shelves: Sequence[Shelf], *, limit: int = 5000) -> None:
-        self.shelves = shelves
+    def __init__(
+        self,
+        shelves: Sequence[Shelf],
+        *,
+        limit: int = 5000,
+        blobs: Blobs | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.lookup = Lookup(shelves)
         self.budgets = {TOKEN: Budget(limit)}
+        ledger = ledger or Ledger()
+        self.apps = Apps(self.lookup, ledger, limit)
+        self.leavings = Leavings(self.lookup, blobs or Blobs())
+        self._changes = Changes(self.lookup, ledger)
+        self._deployments = Deployments(self.lookup)
+        self._owners = Owners(self.lookup)
+
+    @property
+    def shelves(self) -> Sequence[Shelf]:
+        return self.lookup.shelves
 
     def routes(self) -> list[Route]:
-        repository = "/repos/{owner}/{repo}"
-        endpoints: dict[str, Callable[[Request], Answer]] = {
-            "": self.repository,
-            "/actions/runs": self.runs,
-            "/actions/runs/{run_id:int}": self.run,
-            "/actions/runs/{run_id:int}/attempts/{attempt:int}": self.run,
-            "/actions/runs/{run_id:int}/attempts/{attempt:int}/jobs": self.jobs,
-            "/actions/runs/{run_id:int}/jobs": self.jobs,
-        }
         paths = [
-            Route(prefix + path, self._endpoint(answer))
-            for prefix in (repository, "/repositories/{number:int}")
-            for path, answer in endpoints.items()
+            Route(prefix + path, self._endpoint(methods), methods=list(methods))
+            for prefix in ("/repos/{owner}/{repo}", "/repositories/{number:int}")
+            for path, methods in self._of_repository().items()
         ]
+        owners = self._owners
+        of_owners: dict[str, Endpoint] = {
+            "/user": owners.user,
+            "/user/repos": owners.of_token,
+            "/orgs/{owner}": owners.organization,
+            "/orgs/{owner}/repos": owners.of_organization,
+            "/users/{owner}/repos": owners.of_user,
+            "/installation/repositories": owners.of_installation,
+        }
+        by_the_app: dict[str, tuple[str, Endpoint]] = {
+            "/repos/{owner}/{repo}/installation": ("GET", self.apps.installation),
+            "/orgs/{owner}/installation": ("GET", self.apps.installation),
+            "/users/{owner}/installation": ("GET", self.apps.installation),
+            "/app/installations/{installation:int}/access_tokens": ("POST", self.apps.create_token),
+        }
         return [
             *paths,
-            Route("/user", self._endpoint(self.user)),
-            Route("/rate_limit", self._endpoint(self.rate_limit, free=True)),
+            *(Route(path, self._endpoint({"GET": answer})) for path, answer in of_owners.items()),
+            *(
+                Route(path, self._app_endpoint(answer), methods=[method])
+                for path, (method, answer) in by_the_app.items()
+            ),
+            Route("/rate_limit", self._endpoint({"GET": self.rate_limit}, free=True)),
             Route("/{owner}/{repo}/actions/runs/{run_id:int}", self.page),
             Route("/{owner}/{repo}/actions/runs/{run_id:int}/job/{job:int}", self.page),
             Route(
                 "/{rest:path}",
-                self._endpoint(self.unknown),
+                self._endpoint(dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), self.unknown)),
                 methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             ),
         ]
 
+    def _of_repository(self) -> dict[str, dict[str, Endpoint]]:
+        leavings, changes, deployments = self.leavings, self._changes, self._deployments
+        run, job = "/actions/runs/{run_id:int}", "/actions/jobs/{job_id:int}"
+        return {
+            "": {"GET": self.repository},
+            "/actions/runs": {"GET": self.runs},
+            run: {"GET": self.run, "DELETE": changes.delete},
+            run + "/attempts/{attempt:int}": {"GET": self.run},
+            run + "/attempts/{attempt:int}/jobs": {"GET": self.jobs},
+            run + "/attempts/{attempt:int}/logs": {"GET": leavings.run_log},
+            run + "/jobs": {"GET": self.jobs},
+            run + "/logs": {"GET": leavings.run_log},
+            run + "/artifacts": {"GET": leavings.artifacts},
+            run + "/rerun": {"POST": changes.rerun},
+            run + "/rerun-failed-jobs": {"POST": changes.rerun_failed},
+            run + "/cancel": {"POST": changes.cancel},
+            job: {"GET": leavings.job},
+            job + "/logs": {"GET": leavings.job_log},
+            "/actions/artifacts/{artifact_id:int}": {"GET": leavings.artifact},
+            "/actions/artifacts/{artifact_id:int}/zip": {"GET": leavings.download},
+            "/check-runs": {"POST": changes.create_check},
+            "/check-runs/{check_id:int}": {"GET": changes.check, "PATCH": changes.update_check},
+            "/commits/{sha}/check-runs": {"GET": changes.checks_of_commit},
+            "/commits/{sha}/statuses": {"GET": changes.statuses_of_commit},
+            "/statuses/{sha}": {"POST": changes.create_status},
+            "/deployments": {"GET": deployments.listing},
+            "/deployments/{deployment_id:int}": {"GET": deployments.one},
+            "/deployments/{deployment_id:int}/statuses": {"GET": deployments.statuses},
+        }
+
+    def _caller(self, token: str) -> Caller | None:
+        if token in self.budgets:
+            return Caller(self.budgets[token])
+        given = self.apps.given(token)
+        return Caller(given.budget, given.owner) if given else None
+
     def _endpoint(
-        self, answer: Callable[[Request], Answer], *, free: bool = False
+        self, methods: dict[str, Endpoint], *, free: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
         """What all endpoints share: the token, the budget, errors, ETags."""
 
         async def endpoint(request: Request) -> Response:
             token = _token(request)
-            budget = self.budgets.get(token) if token else None
-            if budget is None:
+            caller = self._caller(token) if token else None
+            if caller is None:
                 message = "Bad credentials" if token else "Requires authentication"
                 return _refuse(RefusalError(401, message), {})
+            budget = caller.budget
             if not free and budget.exhausted:
                 message = f"API rate limit exceeded for user ID {PEOPLE[0].number}."
                 return _refuse(RefusalError(403, message), budget.headers())
+            request.state.owner, request.state.body = caller.owner, await request.body()
             try:
+                answer = methods["GET" if request.method == "HEAD" else request.method]
                 status, body, headers = answer(request)
             except RefusalError as refusal:
                 budget.spend()
                 return _refuse(refusal, budget.headers())
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            content = (
+                b"" if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            )
             etag = f'W/"{hashlib.sha256(token.encode() + content).hexdigest()}"'
             common = {
                 **headers,
@@ -87,41 +172,57 @@ class GitHub:
                 "x-github-media-type": "github.v3; format=json",
                 "x-github-api-version-selected": "2022-11-28",
             }
-            if _matches(request.headers.get("if-none-match"), etag):
+            is_known = request.method == "GET" and _matches(request.headers.get("if-none-match"), etag)
+            if is_known and status == 200:
                 return Response(status_code=304, headers=common | budget.headers())
             if not free:
                 budget.spend()
-            media = "application/json; charset=utf-8"
+            media = "application/json; charset=utf-8" if content else None
             return Response(content, status, headers=common | budget.headers(), media_type=media)
 
         return endpoint
 
+    def _app_endpoint(self, answer: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint for the App itself, which signs for every request and has no budget here."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                self.apps.require(_token(request))
+                status, body, headers = answer(request)
+            except RefusalError as refusal:
+                return _refuse(refusal, {})
+            return JSONResponse(body, status, headers=headers)
+
+        return endpoint
+
     def repository(self, request: Request) -> Answer:
-        full_name, base = self._full_name(request), base_of(request)
+        full_name, base = self.lookup.full_name(request), base_of(request)
         for shelf in self.shelves:
             body = shelf.repository(full_name, base)
             if body is not None:
                 return 200, body, {}
-        raise RefusalError(404, "Not Found")
+        raise NOT_FOUND
 
     def runs(self, request: Request) -> Answer:
-        full_name, query = self._full_name(request), request.query_params
-        chosen, reach = found(self.listing(full_name), query)
+        full_name, query = self.lookup.full_name(request), request.query_params
+        chosen, reach = found(self.lookup.listing(full_name), query)
         page, per_page = paging(request)
         base = base_of(request)
         bodies = [row.body(base) for row in chosen[(page - 1) * per_page : min(page * per_page, reach)]]
         if query.get("exclude_pull_requests") == "true":
             bodies = [body | {"pull_requests": []} for body in bodies]
-        path = f"/repositories/{self._number(full_name)}/actions/runs"
+        path = f"/repositories/{self.lookup.number(full_name)}/actions/runs"
         return 200, {"total_count": len(chosen), "workflow_runs": bodies}, link(request, path, reach)
 
     def run(self, request: Request) -> Answer:
-        row = self._row(self._full_name(request), request.path_params["run_id"], _attempt(request))
+        full_name, run_id = self.lookup.full_name(request), request.path_params["run_id"]
+        _, row = self.lookup.row(full_name, run_id, _attempt(request))
         return 200, row.body(base_of(request)), {}
 
     def jobs(self, request: Request) -> Answer:
-        full_name, run_id, asked = self._full_name(request), request.path_params["run_id"], _attempt(request)
-        shelf, attempts = self._attempts(full_name, run_id)
+        full_name, run_id = self.lookup.full_name(request), request.path_params["run_id"]
+        asked = _attempt(request)
+        shelf, attempts = self.lookup.attempts(full_name, run_id)
         if asked is not None:
             chosen = [number for number in attempts if number == asked]
         elif request.query_params.get("filter") == "all":
@@ -129,20 +230,18 @@ class GitHub:
         else:
             chosen = attempts[-1:]
         if shelf is None or not chosen:
-            raise RefusalError(404, "Not Found")
+            raise NOT_FOUND
         base = base_of(request)
         bodies = [body for number in chosen for body in shelf.jobs(full_name, run_id, number, base) or ()]
         page, per_page = paging(request)
         suffix = request.url.path.split("/actions/", 1)[1]
-        path = f"/repositories/{self._number(full_name)}/actions/{suffix}"
+        path = f"/repositories/{self.lookup.number(full_name)}/actions/{suffix}"
         some = bodies[(page - 1) * per_page : page * per_page]
         return 200, {"total_count": len(bodies), "jobs": some}, link(request, path, len(bodies))
 
-    def user(self, request: Request) -> Answer:
-        return 200, shapes.token_owner(PEOPLE[0], base_of(request)), {}
-
     def rate_limit(self, request: Request) -> Answer:
-        core = self.budgets[_token(request)].figures()
+        caller = self._caller(_token(request))
+        core = (caller.budget if caller else Budget()).figures()
         idle = {"limit": 30, "used": 0, "remaining": 30, "reset": core["reset"]}
         return (
             200,
@@ -152,13 +251,13 @@ class GitHub:
 
     def unknown(self, request: Request) -> Answer:
         del request
-        raise RefusalError(404, "Not Found")
+        raise NOT_FOUND
 
     async def page(self, request: Request) -> Response:
         """The page a person sees who follows `html_url`."""
-        full_name = self._full_name(request)
+        full_name = f"{request.path_params['owner']}/{request.path_params['repo']}"
         try:
-            row = self._row(full_name, request.path_params["run_id"], None)
+            _, row = self.lookup.row(full_name, request.path_params["run_id"])
         except RefusalError:
             return PlainTextResponse("There is no such run in the sandbox.\n", 404)
         outcome = row.conclusion or row.status
@@ -167,13 +266,6 @@ class GitHub:
             f"{row.branch} at {row.sha}, {row.event} by {row.actor}, {row.created_at}\n\n"
             "This is the sandbox, a pretend company; the real GitHub would show this run here.\n"
         )
-
-    def listing(self, full_name: str) -> list[Row]:
-        """All runs of a repository, newest first."""
-        if not any(name == full_name for shelf in self.shelves for name, _ in shelf.repositories()):
-            raise RefusalError(404, "Not Found")
-        rows = [row for shelf in self.shelves for row in shelf.runs(full_name)]
-        return sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True)
 
     def served(self) -> list[tuple[int, int, str | None, str | None]]:
         """Every attempt of every run that can be read: id, attempt, status, conclusion."""
@@ -186,44 +278,10 @@ class GitHub:
             if (run := shelf.run(full_name, row.id, number)) is not None
         ]
 
-    def _full_name(self, request: Request) -> str:
-        number = request.path_params.get("number")
-        if number is None:
-            return f"{request.path_params['owner']}/{request.path_params['repo']}"
-        for shelf in self.shelves:
-            for name, known in shelf.repositories():
-                if known == number:
-                    return name
-        raise RefusalError(404, "Not Found")
-
-    def _number(self, full_name: str) -> int:
-        numbers = (
-            number for shelf in self.shelves for name, number in shelf.repositories() if name == full_name
-        )
-        return next(numbers, 0)
-
-    def _row(self, full_name: str, run_id: int, attempt: int | None) -> Row:
-        for shelf in self.shelves:
-            row = shelf.run(full_name, run_id, attempt)
-            if row is not None:
-                return row
-        raise RefusalError(404, "Not Found")
-
-    def _attempts(self, full_name: str, run_id: int) -> tuple[Shelf | None, list[int]]:
-        for shelf in self.shelves:
-            attempts = shelf.attempts(full_name, run_id)
-            if attempts:
-                return shelf, attempts
-        return None, []
-
 
 def _attempt(request: Request) -> int | None:
     attempt: int | None = request.path_params.get("attempt")
     return attempt
-
-
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text and text.isdecimal() and int(text) > 0 else default
 
 
 def _token(request: Request) -> str:

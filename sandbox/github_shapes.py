@@ -108,6 +108,36 @@ def token_owner(person: Person, base: str) -> Body:
     }
 
 
+def organization(owner: Person, repositories: int, base: str) -> Body:
+    """An `organization-full`."""
+    url = f"{base}/orgs/{owner.login}"
+    return {
+        "login": owner.login,
+        "id": owner.number,
+        "node_id": node_id("O", owner.number),
+        "url": url,
+        "repos_url": f"{url}/repos",
+        "events_url": f"{url}/events",
+        "hooks_url": f"{url}/hooks",
+        "issues_url": f"{url}/issues",
+        "members_url": f"{url}/members{{/member}}",
+        "public_members_url": f"{url}/public_members{{/member}}",
+        "avatar_url": f"{base}/avatars/{owner.number}",
+        "description": None,
+        "html_url": f"{base}/{owner.login}",
+        "has_organization_projects": True,
+        "has_repository_projects": True,
+        "public_repos": repositories,
+        "public_gists": 0,
+        "followers": 0,
+        "following": 0,
+        "type": "Organization",
+        "archived_at": None,
+        "created_at": "2019-03-04T09:12:45Z",
+        "updated_at": "2026-01-09T15:30:00Z",
+    }
+
+
 def minimal_repository(repository: Repository, base: str) -> Body:
     """The `minimal-repository` inside a run."""
     url = f"{base}/repos/{repository.full_name}"

@@ -1,20 +1,21 @@
-"""GitLab's REST API v4, as far as somebody who provisions repositories needs it."""
+"""GitLab's REST API v4: what somebody needs who provisions repositories, and (in gitlab_ci) who watches CI."""
 
 import base64
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import unquote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sandbox import gitlab_shapes as shapes
 from sandbox.address import base_of
 from sandbox.git_store import UnacceptableError, entries
+from sandbox.gitlab_ci import CI
+from sandbox.gitlab_listing import GROUPS, RefusalError, body_of, missing, page_of, search
 from sandbox.gitlab_shapes import Body, Group, Project
 from sandbox.ledger import Ledger
 
@@ -29,32 +30,17 @@ _UNIQUE = ("project_namespace.name", "name", "path")
 _AUTHOR = ("Sandbox Robot", "sandbox@acme.example")
 
 
-@dataclass(frozen=True, slots=True)
-class RefusalError(Exception):
-    """An error answer with GitLab's body."""
-
-    status: int
-    body: Body
-
-
-ACME = Group(100, "acme", "Acme")
-GROUPS = (
-    ACME,
-    Group(123, "platform", "Platform", ACME),
-    Group(124, "my-team", "My Team"),
-    Group(1, "sandbox", "Sandbox Robot", kind="user"),
-)
-"""The last is the token owner's own namespace, where a project lands that names none."""
-
-
 class GitLab:
-    """The server: a few groups, and the projects made since it started."""
+    """The server: a few groups, the projects made since it started, and those with CI."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, ci: CI, *, limit: int = RATE_LIMIT) -> None:
+        """`limit`: requests a minute."""
         self._ledger = ledger
-        self._projects: dict[int, Project] = {}
+        self._ci = ci
+        self._projects = ci.projects
         self._next_id = 1001
         self._window = (0, 0)
+        self.limit = limit
 
     def routes(self) -> list[Route]:
         project = "/api/v4/projects/{id}"
@@ -79,6 +65,7 @@ class GitLab:
             ("GET", f"{project}/repository/files/{{path}}", self.file),
             ("GET", f"{project}/repository/files/{{path}}/raw", self.raw_file),
         ]
+        endpoints += self._ci.endpoints()
         routes = [Route(path, self._endpoint(answer), methods=[method]) for method, path, answer in endpoints]
         everything = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         return [*routes, Route("/{rest:path}", self._endpoint(self.unknown), methods=everything)]
@@ -91,24 +78,32 @@ class GitLab:
                 bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
                 if TOKEN not in (request.headers.get("private-token"), bearer):
                     raise RefusalError(401, {"message": "401 Unauthorized"})  # noqa: TRY301
-                response = answer(request, await _body(request))
+                if self._spent():
+                    return PlainTextResponse("Retry later\n", 429, headers=self._rate_limit() | _wait())
+                response = answer(request, await body_of(request))
             except RefusalError as refusal:
                 response = JSONResponse(refusal.body, refusal.status)
+            if request.method == "GET" and response.status_code == 200:
+                response = _conditional(request, response)
             response.headers.update(self._rate_limit())
             return response
 
         return endpoint
 
+    def _spent(self) -> bool:
+        minute, used = self._window
+        return minute == _minute() and used >= self.limit
+
     def _rate_limit(self) -> dict[str, str]:
-        """GitLab counts by the minute; the sandbox only reports, a fault refuses."""
-        minute = int(datetime.now(UTC).timestamp()) // 60
+        """GitLab counts by the minute, and an answer of 304 like any other."""
+        minute = _minute()
         used = self._window[1] + 1 if self._window[0] == minute else 1
         self._window = (minute, used)
         return {
-            "ratelimit-limit": str(RATE_LIMIT),
+            "ratelimit-limit": str(self.limit),
             "ratelimit-name": "throttle_authenticated_api",
             "ratelimit-observed": str(used),
-            "ratelimit-remaining": str(max(0, RATE_LIMIT - used)),
+            "ratelimit-remaining": str(max(0, self.limit - used)),
             "ratelimit-reset": str((minute + 1) * 60),
         }
 
@@ -126,8 +121,8 @@ class GitLab:
 
     def groups(self, request: Request, body: Body) -> Response:
         del body
-        found = [group for group in GROUPS[:-1] if _search(request, group.full_path, group.name)]
-        return _page(request, [shapes.group(group, base_of(request)) for group in found])
+        found = [group for group in GROUPS[:-1] if search(request, group.full_path, group.name)]
+        return page_of(request, [shapes.group(group, base_of(request)) for group in found])
 
     def group(self, request: Request, body: Body) -> Response:
         del body
@@ -135,8 +130,8 @@ class GitLab:
 
     def namespaces(self, request: Request, body: Body) -> Response:
         del body
-        found = [group for group in GROUPS if _search(request, group.full_path, group.name)]
-        return _page(request, [self._namespace(group, request) for group in found])
+        found = [group for group in GROUPS if search(request, group.full_path, group.name)]
+        return page_of(request, [self._namespace(group, request) for group in found])
 
     def namespace(self, request: Request, body: Body) -> Response:
         del body
@@ -153,9 +148,9 @@ class GitLab:
         found = [
             project
             for project in sorted(self._projects.values(), key=lambda project: -project.id)
-            if _search(request, project.full_path, project.name)
+            if search(request, project.full_path, project.name)
         ]
-        return _page(request, [shapes.basic_project(project, base_of(request)) for project in found])
+        return page_of(request, [shapes.basic_project(project, base_of(request)) for project in found])
 
     def create_project(self, request: Request, body: Body) -> Response:
         name, path = body.get("name"), body.get("path")
@@ -216,10 +211,10 @@ class GitLab:
         del body
         project = self._find(request)
         if not project.git.branches:
-            raise _missing("Repository")
+            raise missing("Repository")
         ref = request.query_params.get("ref_name") or project.default_branch
         found = project.git.history(ref)
-        return _page(request, [shapes.commit(project, commit, base_of(request)) for commit in found])
+        return page_of(request, [shapes.commit(project, commit, base_of(request)) for commit in found])
 
     def create_commit(self, request: Request, body: Body) -> Response:
         project = self._find(request)
@@ -251,7 +246,7 @@ class GitLab:
         project = self._find(request)
         commit = project.git.find(unquote(request.path_params["sha"]))
         if commit is None:
-            raise _missing("Commit")
+            raise missing("Commit")
         return JSONResponse(shapes.commit_detail(project, commit, base_of(request)))
 
     def tree(self, request: Request, body: Body) -> Response:
@@ -259,17 +254,17 @@ class GitLab:
         project, query = self._find(request), request.query_params
         commit = project.git.find(query.get("ref") or project.default_branch)
         if commit is None:
-            raise _missing("Tree")
+            raise missing("Tree")
         recursive = query.get("recursive", "").lower() in ("true", "1")
         found = entries(commit.files, query.get("path", ""), recursive=recursive)
         if not found and query.get("path"):
             raise RefusalError(404, {"message": "404 invalid revision or path Not Found"})
-        return _page(request, found)
+        return page_of(request, found)
 
     def branches(self, request: Request, body: Body) -> Response:
         del body
         project = self._find(request)
-        return _page(
+        return page_of(
             request, [shapes.branch(project, name, base_of(request)) for name in sorted(project.git.branches)]
         )
 
@@ -277,7 +272,7 @@ class GitLab:
         del body
         project, name = self._find(request), unquote(request.path_params["branch"])
         if name not in project.git.branches:
-            raise _missing("Branch")
+            raise missing("Branch")
         return JSONResponse(shapes.branch(project, name, base_of(request)))
 
     def file(self, request: Request, body: Body) -> Response:
@@ -287,7 +282,7 @@ class GitLab:
         commit = project.git.find(ref)
         file = commit.files.get(path) if commit else None
         if commit is None or file is None:
-            raise _missing("File" if commit else "Commit")
+            raise missing("File" if commit else "Commit")
         return JSONResponse(
             {
                 "file_name": path.rsplit("/", 1)[-1],
@@ -309,7 +304,7 @@ class GitLab:
         commit = project.git.find(request.query_params.get("ref") or project.default_branch)
         file = commit.files.get(unquote(request.path_params["path"])) if commit else None
         if file is None:
-            raise _missing("File")
+            raise missing("File")
         return Response(file.content, media_type="text/plain; charset=utf-8")
 
     def _namespace(self, group: Group, request: Request) -> Body:
@@ -321,7 +316,7 @@ class GitLab:
         for project in self._projects.values():
             if wanted in (str(project.id), project.full_path):
                 return project
-        raise _missing("Project")
+        raise missing("Project")
 
     @staticmethod
     def _find_group(request: Request, what: str) -> Group:
@@ -329,67 +324,23 @@ class GitLab:
         for group in GROUPS:
             if wanted in (str(group.id), group.full_path):
                 return group
-        raise _missing(what)
+        raise missing(what)
 
 
-def _missing(what: str) -> RefusalError:
-    return RefusalError(404, {"message": f"404 {what} Not Found"})
+def _minute() -> int:
+    return int(datetime.now(UTC).timestamp()) // 60
 
 
-def _search(request: Request, *texts: str) -> bool:
-    wanted = request.query_params.get("search", "").lower()
-    return any(wanted in text.lower() for text in texts)
+def _wait() -> dict[str, str]:
+    return {"retry-after": str(60 - int(datetime.now(UTC).timestamp()) % 60)}
 
 
-async def _body(request: Request) -> Body:
-    """JSON or a form, as GitLab takes either."""
-    if request.method not in ("POST", "PUT", "PATCH"):
-        return {}
-    if request.headers.get("content-type", "").startswith("application/json"):
-        try:
-            body = await request.json()
-        except ValueError:
-            raise RefusalError(400, {"error": "The provided JSON is invalid"}) from None
-        return body if isinstance(body, dict) else {}
-    text = (await request.body()).decode(errors="replace")
-    return dict(parse_qsl(text))
-
-
-def _page(request: Request, rows: list[Any]) -> Response:
-    """One page of a listing with GitLab's pagination headers."""
-    page = _number(request, "page", 1)
-    per_page = min(_number(request, "per_page", 20), 100)
-    last = max(1, -(-len(rows) // per_page))
-    neighbours = {
-        "prev": page - 1 if 1 < page <= last + 1 else None,
-        "next": page + 1 if page < last else None,
-        "first": 1,
-        "last": last,
-    }
-    others = [
-        (name, value)
-        for name, value in request.query_params.multi_items()
-        if name not in ("page", "per_page")
-    ]
-    path = quote(request.scope["path"].removeprefix(request.scope.get("root_path", "")), safe="/%")
-    address = base_of(request) + path
-    links = [
-        f'<{address}?{urlencode([*others, ("page", number), ("per_page", per_page)])}>; rel="{relation}"'
-        for relation, number in neighbours.items()
-        if number
-    ]
-    headers = {
-        "link": ", ".join(links),
-        "x-page": str(page),
-        "x-per-page": str(per_page),
-        "x-prev-page": str(neighbours["prev"] or ""),
-        "x-next-page": str(neighbours["next"] or ""),
-        "x-total": str(len(rows)),
-        "x-total-pages": str(last),
-    }
-    return JSONResponse(rows[(page - 1) * per_page : page * per_page], headers=headers)
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isdecimal() and int(text) > 0 else default
+def _conditional(request: Request, response: Response) -> Response:
+    """The answer with an ETag, or 304 where the client has it already."""
+    if isinstance(response, StreamingResponse):
+        return response
+    etag = f'W/"{hashlib.md5(response.body, usedforsecurity=False).hexdigest()}"'
+    response.headers["etag"] = etag
+    if request.headers.get("if-none-match") != etag:
+        return response
+    return Response(status_code=304, headers={"etag": etag})

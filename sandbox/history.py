@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sandbox.catalogue import Person, Repository, Workflow
-from sandbox.timeline import Fate, Job, Step, finish, play
+from sandbox.timeline import Fate, Job, Step, cut, finish, play
 
 KEPT_RUNS = 10_000
 """The horizon: past this many runs the oldest are forgotten, so that memory stays bounded."""
@@ -31,13 +31,22 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One go at a run, in pretend seconds."""
+    """One go at a run, in pretend seconds.
+
+    `kept` are the jobs that are not run again; `cut` is when somebody cancelled it.
+    """
 
     number: int
     begin: float
     finish: float
     fate: Fate
     actor: Person
+    kept: tuple[Job, ...] = ()
+    cut: float | None = None
+
+    @property
+    def outcome(self) -> str:
+        return self.fate.outcome if self.cut is None else "cancelled"
 
 
 @dataclass(slots=True)
@@ -86,6 +95,8 @@ class JobState:
     label: str
     runner: int | None
     steps: tuple[StepState, ...]
+    released: float | None = None
+    """When it was approved, if it had to be; None before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +187,52 @@ class History:
         found = self._attempt(run_id, now, None)
         return found[1].number if found else 0
 
+    def fate(self, run_id: int, now: float, attempt: int) -> tuple[int, Attempt] | None:
+        """What lies behind an attempt: the run's place in its repository's story, and the attempt."""
+        found = self._attempt(run_id, now, attempt)
+        return (found[0].sequence, found[1]) if found else None
+
+    def rerun(self, run_id: int, now: float, actor: Person, *, failed_only: bool) -> None:
+        """Begin another attempt of a run that has ended. What was flaky passes now, what is broken fails again.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        found = self._attempt(run_id, now, None)
+        if found is None:
+            raise KeyError(run_id)
+        run, last = found
+        is_broken = last.outcome == "failure" and not last.fate.flaky
+        kept = (
+            tuple(job for job in self._play(run, last) if job.conclusion == "success") if failed_only else ()
+        )
+        go = Attempt(last.number + 1, now, now, last.fate if is_broken else Fate(), actor, kept)
+        go = planned(self._seed, run.repository, run.workflow, run.sequence, go)
+        # What the story had in store for it does not happen any more.
+        run.attempts = (*run.attempts[: last.number], go)
+
+    def cancel(self, run_id: int, now: float) -> None:
+        """End a run's latest attempt now.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        found = self._attempt(run_id, now, None)
+        if found is None:
+            raise KeyError(run_id)
+        run, last = found
+        run.attempts = (*run.attempts[: last.number - 1], replace(last, cut=now, finish=now))
+
+    def delete(self, run_id: int) -> None:
+        """Forget a run.
+
+        Raises:
+            KeyError: there is no such run.
+        """
+        run = self._ids.pop(run_id)
+        self._order.remove(run)
+        self._shelves[run.repository.full_name].remove(run)
+
     def _attempt(self, run_id: int, now: float, number: int | None) -> tuple[Run, Attempt] | None:
         self.advance(now)
         run = self._ids.get(run_id)
@@ -220,7 +277,7 @@ class History:
     def _progress(self, run: Run, go: Attempt, now: float) -> tuple[str, str | None, float]:
         """Status, conclusion and the moment of the last change."""
         if now >= go.finish:
-            return "completed", go.fate.outcome, go.finish
+            return "completed", go.outcome, go.finish
         if go.fate.gate == "run" and now < go.begin + go.fate.held:
             return "completed", "action_required", go.begin
         moments = [go.begin + (go.fate.held if go.fate.gate == "run" else 0.0)]
@@ -249,6 +306,7 @@ class History:
             label=job.label,
             runner=1 + (run.id + job.index) % 24 if began else None,
             steps=tuple(self._step(step, now) for step in job.steps) if began else (),
+            released=stamp(job.released) if job.released <= now else None,
         )
 
     def _step(self, step: Step, now: float) -> StepState:
@@ -267,7 +325,8 @@ def replay(
     seed: int, repository: Repository, workflow: Workflow, sequence: int, go: Attempt
 ) -> tuple[Job, ...]:
     """The jobs of an attempt, the same however often it is asked."""
-    return play(workflow, go.fate, go.begin, seed, repository.full_name, sequence, go.number)
+    jobs = play(workflow, go.fate, go.begin, seed, repository.full_name, sequence, go.number, kept=go.kept)
+    return jobs if go.cut is None else cut(jobs, go.cut)
 
 
 def planned(seed: int, repository: Repository, workflow: Workflow, sequence: int, go: Attempt) -> Attempt:
@@ -280,6 +339,12 @@ def planned(seed: int, repository: Repository, workflow: Workflow, sequence: int
 def job_id(run_id: int, number: int, index: int) -> int:
     """Unique across runs and attempts, and below 2**53 so that JavaScript reads it exactly."""
     return run_id * 500 + number * 20 + index
+
+
+def run_of_job(number: int) -> tuple[int, int]:
+    """The run and the attempt whose job has this id."""
+    run_id, rest = divmod(number, 500)
+    return run_id, rest // 20
 
 
 def _status(job: Job, now: float) -> str:

@@ -5,15 +5,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from hashlib import sha1
 from typing import Any
 
 from sandbox import github_shapes as shapes
 from sandbox.catalogue import PEOPLE, Person, Repository, Workflow, stranger
 from sandbox.history import JobState, RunState, StepState, job_id
-from sandbox.shelves import Body, Row, render, row
+from sandbox.job_logs import log_of
+from sandbox.shelves import Artifact, Body, Row, Shelf, render, row
 
 FIRST_ID = 1_000_000_000
+FIRST_ARTIFACT = 800_000_000
 
 
 class ScriptError(ValueError):
@@ -26,9 +29,12 @@ class Take:
 
     state: RunState
     jobs: dict[str, JobState] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+    """By job, where the script gave one."""
+    artifacts: list[Artifact] = field(default_factory=list)
 
 
-class Scripted:
+class Scripted(Shelf):
     """A shelf of runs under a script's control."""
 
     def __init__(self, find: Callable[[str], Repository | None]) -> None:
@@ -37,6 +43,7 @@ class Scripted:
         self._made: dict[str, Repository] = {}
         self._takes: dict[int, list[Take]] = {}
         self._next_id = FIRST_ID
+        self._next_artifact = FIRST_ARTIFACT
         self._numbers: Counter[tuple[str, str]] = Counter()
 
     def create(self, script: dict[str, Any]) -> RunState:
@@ -79,6 +86,7 @@ class Scripted:
         take = Take(state)
         self._takes[run_id] = [take]
         self._set_jobs(take, script.get("jobs"))
+        self._add_artifacts(take, script.get("artifacts", ()))
         return state
 
     def advance(self, run_id: int, change: dict[str, Any]) -> RunState:
@@ -107,6 +115,7 @@ class Scripted:
         )
         takes[-1].state = state
         self._set_jobs(takes[-1], change.get("jobs"))
+        self._add_artifacts(takes[-1], change.get("artifacts", ()))
         return state
 
     def repositories(self) -> Iterable[tuple[str, int]]:
@@ -133,6 +142,98 @@ class Scripted:
         take = self._take(full_name, run_id, attempt)
         return render(take.state, take.jobs.values(), base) if take else None
 
+    def find(self, full_name: str) -> Repository | None:
+        return self._made.get(full_name)
+
+    def state(self, full_name: str, run_id: int, attempt: int | None = None) -> RunState | None:
+        take = self._take(full_name, run_id, attempt)
+        return take.state if take else None
+
+    def job_states(self, full_name: str, run_id: int, attempt: int) -> list[JobState]:
+        take = self._take(full_name, run_id, attempt)
+        return list(take.jobs.values()) if take else []
+
+    def log(self, full_name: str, job_id: int) -> str | None:
+        found = self.job(full_name, job_id)
+        if found is None or found[1].completed is None:
+            return None
+        take = self._take(full_name, found[0].id, found[0].attempt)
+        return take.logs.get(found[1].name, log_of(*found)) if take else None
+
+    def artifacts(self, full_name: str, run_id: int) -> list[Artifact]:
+        takes = [take for take in self._takes.get(run_id, []) if take.state.repository.full_name == full_name]
+        return [one for take in takes for one in take.artifacts]
+
+    def rerun(self, full_name: str, run_id: int, actor: Person, *, failed_only: bool) -> None:
+        """The jobs wait for the script to move them on; those that are not run again stay as they were."""
+        del full_name
+        take = self._takes[run_id][-1]
+        jobs = list(take.jobs.values())
+        self.advance(run_id, {"new_attempt": True, "jobs": []})
+        again = self._takes[run_id][-1]
+        again.state = replace(again.state, triggering_actor=actor)
+        for place, job in enumerate(jobs):
+            number = job_id(run_id, again.state.attempt, place)
+            if failed_only and job.conclusion == "success":
+                again.jobs[job.name] = replace(job, id=number)
+                continue
+            again.jobs[job.name] = replace(
+                job,
+                id=number,
+                status="queued",
+                conclusion=None,
+                created=again.state.started,
+                started=again.state.started,
+                completed=None,
+                runner=None,
+                steps=(),
+            )
+
+    def cancel(self, full_name: str, run_id: int) -> None:
+        del full_name
+        jobs = [
+            {"name": job.name, "status": "completed", "conclusion": "cancelled"}
+            for job in self._takes[run_id][-1].jobs.values()
+            if job.status != "completed"
+        ]
+        self.advance(run_id, {"status": "completed", "conclusion": "cancelled", "jobs": jobs})
+
+    def delete(self, full_name: str, run_id: int) -> None:
+        del full_name
+        del self._takes[run_id]
+
+    def artifact(self, full_name: str, artifact_id: int) -> Artifact | None:
+        takes = (take for run in self._takes.values() for take in run)
+        found = (
+            one
+            for take in takes
+            for one in take.artifacts
+            if one.id == artifact_id and one.run.repository.full_name == full_name
+        )
+        return next(found, None)
+
+    def _add_artifacts(self, take: Take, scripts: Iterable[dict[str, Any]]) -> None:
+        """Each has a `name` and `files`, texts by path; a `bare` one is its only file."""
+        for script in scripts:
+            files = script.get("files")
+            if not script.get("name") or not isinstance(files, dict) or not files:
+                raise ScriptError('each of "artifacts" needs a "name" and "files", texts by path')
+            content = {path: str(text).encode() for path, text in files.items()}
+            created = _moment(script.get("created_at"), time.time())
+            self._next_artifact += 1
+            take.artifacts.append(
+                Artifact(
+                    id=self._next_artifact,
+                    name=script["name"],
+                    run=take.state,
+                    created=created,
+                    expires=created + 90 * 86_400,
+                    files=partial(dict, content),
+                    bare=bool(script.get("bare")),
+                    expired=bool(script.get("expired")),
+                )
+            )
+
     def _take(self, full_name: str, run_id: int, attempt: int | None) -> Take | None:
         takes = [take for take in self._takes.get(run_id, []) if take.state.repository.full_name == full_name]
         if attempt is None:
@@ -150,6 +251,8 @@ class Scripted:
                 raise ScriptError('each of "jobs" needs a "name"')
             name = script["name"]
             before = take.jobs.get(name)
+            if "log" in script:
+                take.logs[name] = script["log"]
             status = script.get("status", before.status if before else "queued")
             began = status in ("in_progress", "completed")
             started = _moment(

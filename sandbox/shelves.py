@@ -3,17 +3,22 @@
 import csv
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from sandbox import github_shapes as shapes
-from sandbox.catalogue import Repository
+from sandbox.catalogue import Person, Repository
 from sandbox.clock import Clock
-from sandbox.history import History, JobState, RunState
+from sandbox.history import History, JobState, RunState, run_of_job
+from sandbox.job_logs import log_of
+from sandbox.junit_dialects import written
+from sandbox.suites import Result, has_tests, results_of
 
 Body = dict[str, Any]
+ARTIFACTS_OF_A_JOB = 4
+"""At most; an artifact's id is its job's times this and a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,22 @@ class Row:
     body: Callable[[str], Body]
 
 
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Something a job has left; `files` makes its content, and a `bare` one is its only file, in no ZIP."""
+
+    id: int
+    name: str
+    run: RunState
+    created: float
+    expires: float
+    files: Callable[[], Mapping[str, bytes]]
+    bare: bool = False
+    expired: bool = False
+
+
 class Shelf(Protocol):
-    """A source of runs.  None stands for "no such thing here"."""
+    """A source of runs.  None stands for "no such thing here"; what is not said otherwise is not there."""
 
     def repositories(self) -> Iterable[tuple[str, int]]:
         """Full names and ids."""
@@ -49,6 +68,53 @@ class Shelf(Protocol):
         """The attempts that jobs can be asked for, oldest first; empty for an unknown run."""
 
     def jobs(self, full_name: str, run_id: int, attempt: int, base: str) -> list[Body] | None: ...
+
+    def find(self, full_name: str) -> Repository | None:
+        del full_name
+        return None
+
+    def state(self, full_name: str, run_id: int, attempt: int | None = None) -> RunState | None:
+        """What is known of a run of which more is known than the row."""
+        del full_name, run_id, attempt
+        return None
+
+    def job_states(self, full_name: str, run_id: int, attempt: int) -> list[JobState]:
+        del full_name, run_id, attempt
+        return []
+
+    def job(self, full_name: str, job_id: int) -> tuple[RunState, JobState] | None:
+        run_id, attempt = run_of_job(job_id)
+        state = self.state(full_name, run_id, attempt)
+        found = (job for job in self.job_states(full_name, run_id, attempt) if job.id == job_id)
+        job = next(found, None)
+        return (state, job) if state and job else None
+
+    def log(self, full_name: str, job_id: int) -> str | None:
+        """The log of a job that has ended and did something."""
+        del full_name, job_id
+        return None
+
+    def artifacts(self, full_name: str, run_id: int) -> list[Artifact]:
+        """What all attempts of a run have left, oldest first."""
+        del full_name, run_id
+        return []
+
+    def artifact(self, full_name: str, artifact_id: int) -> Artifact | None:
+        run_id, _ = run_of_job(artifact_id // ARTIFACTS_OF_A_JOB)
+        found = (one for one in self.artifacts(full_name, run_id) if one.id == artifact_id)
+        return next(found, None)
+
+    def rerun(self, full_name: str, run_id: int, actor: Person, *, failed_only: bool) -> None:
+        """Begin another attempt of a run that has ended; only asked of a run that has a `state`."""
+        del full_name, run_id, actor, failed_only
+
+    def cancel(self, full_name: str, run_id: int) -> None:
+        """End a run that is going on; only asked of a run that has a `state`."""
+        del full_name, run_id
+
+    def delete(self, full_name: str, run_id: int) -> None:
+        """Forget a run; only asked of a run that has a `state`."""
+        del full_name, run_id
 
 
 def row(state: RunState) -> Row:
@@ -67,7 +133,7 @@ def row(state: RunState) -> Row:
     )
 
 
-class Living:
+class Living(Shelf):
     """The company's history, as far as its clock has come."""
 
     def __init__(self, history: History, clock: Clock) -> None:
@@ -91,23 +157,102 @@ class Living:
         return map(row, self._history.runs(full_name, self._now()))
 
     def run(self, full_name: str, run_id: int, attempt: int | None = None) -> Row | None:
-        state = self._state(full_name, run_id, attempt)
+        state = self.state(full_name, run_id, attempt)
         return row(state) if state else None
 
     def attempts(self, full_name: str, run_id: int) -> list[int]:
-        state = self._state(full_name, run_id, None)
+        state = self.state(full_name, run_id)
         return list(range(1, state.attempt + 1)) if state else []
 
     def jobs(self, full_name: str, run_id: int, attempt: int, base: str) -> list[Body] | None:
-        state = self._state(full_name, run_id, attempt)
+        state = self.state(full_name, run_id, attempt)
         jobs = self._history.jobs(run_id, self._now(), attempt)
         if state is None or jobs is None:
             return None
         return render(state, jobs, base)
 
-    def _state(self, full_name: str, run_id: int, attempt: int | None) -> RunState | None:
+    def state(self, full_name: str, run_id: int, attempt: int | None = None) -> RunState | None:
         state = self._history.run(run_id, self._now(), attempt)
         return state if state and state.repository.full_name == full_name else None
+
+    def job_states(self, full_name: str, run_id: int, attempt: int) -> list[JobState]:
+        if self.state(full_name, run_id, attempt) is None:
+            return []
+        return self._history.jobs(run_id, self._now(), attempt) or []
+
+    def log(self, full_name: str, job_id: int) -> str | None:
+        found = self.job(full_name, job_id)
+        if found is None or found[1].completed is None or not found[1].steps:
+            return None
+        return log_of(*found, self.results(*found))
+
+    def artifacts(self, full_name: str, run_id: int) -> list[Artifact]:
+        """The test reports of the jobs that ran tests, and their coverage, which is kept for a day."""
+        found: list[Artifact] = []
+        for attempt in self.attempts(full_name, run_id):
+            state = self.state(full_name, run_id, attempt)
+            for job in self.job_states(full_name, run_id, attempt):
+                # A job that was not run again has left nothing in this attempt.
+                if (
+                    state is not None
+                    and job.conclusion in ("success", "failure")
+                    and has_tests(job.name)
+                    and job.started >= state.started
+                ):
+                    found += self._artifacts(state, job)
+        return found
+
+    def rerun(self, full_name: str, run_id: int, actor: Person, *, failed_only: bool) -> None:
+        del full_name
+        self._history.rerun(run_id, self._now(), actor, failed_only=failed_only)
+
+    def cancel(self, full_name: str, run_id: int) -> None:
+        del full_name
+        self._history.cancel(run_id, self._now())
+
+    def delete(self, full_name: str, run_id: int) -> None:
+        del full_name
+        self._history.delete(run_id)
+
+    def _artifacts(self, state: RunState, job: JobState) -> Iterator[Artifact]:
+        slug = "".join(sign if sign.isalnum() else "-" for sign in job.name).strip("-").replace("--", "-")
+        tests_began, done = job.steps[-3].started or job.started, job.completed or job.started
+        made = (
+            (
+                f"test-results-{slug}",
+                90,
+                lambda: written(state.repository, self.results(state, job), tests_began),
+            ),
+            (
+                f"coverage-{slug}",
+                1,
+                lambda: {"coverage.xml": b'<?xml version="1.0" ?>\n<coverage line-rate="0.87"/>\n'},
+            ),
+        )
+        for place, (name, days, files) in enumerate(made):
+            yield Artifact(
+                id=job.id * ARTIFACTS_OF_A_JOB + place,
+                name=name,
+                run=state,
+                created=done,
+                expires=done + days * 86_400,
+                files=files,
+            )
+
+    def results(self, state: RunState, job: JobState) -> tuple[Result, ...]:
+        """How the tests of a job went."""
+        found = self._history.fate(state.id, self._now(), state.attempt)
+        if found is None or not has_tests(job.name):
+            return ()
+        sequence, go = found
+        return results_of(
+            state.repository,
+            job.name,
+            conclusion=job.conclusion or "",
+            fate=go.fate,
+            run=sequence,
+            attempt=state.attempt,
+        )
 
 
 def render(state: RunState, jobs: Iterable[JobState], base: str) -> list[Body]:
@@ -115,7 +260,7 @@ def render(state: RunState, jobs: Iterable[JobState], base: str) -> list[Body]:
     return [shapes.job(state, job, base) for job in jobs]
 
 
-class Recorded:
+class Recorded(Shelf):
     """Rows that somebody recorded from GitHub, served as they are: odd states and all."""
 
     def __init__(self, folder: Path) -> None:

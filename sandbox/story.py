@@ -3,7 +3,7 @@
 import heapq
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha1
 
 from sandbox.catalogue import BOT, BUMPS, PEOPLE, SUBJECTS, Person, Repository, Workflow
@@ -12,6 +12,7 @@ from sandbox.timeline import Fate, dice
 
 DAY = 86_400.0
 SMALLEST_GAP = 4.0
+FORGOTTEN = 1150.0
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class PullRequest:
     author: Person
     broken: str = ""
     pushes: int = 0
+    cause: int = 0
 
 
 @dataclass(order=True, slots=True)
@@ -50,6 +52,7 @@ class Story:
         self._open: list[PullRequest] = []
         self._next_pull_request = 40 + repository.number % 300
         self._broken = ""
+        self._cause = 0
         self._failures_left = 0
         self._head = self._commit("Initial import", PEOPLE[0], 0.0)
 
@@ -94,10 +97,10 @@ class Story:
         elif self._broken:
             self._failures_left -= 1
         elif rng.random() < self._repository.fragility:
-            self._broken = self._some_job()
+            self._broken, self._cause = self._some_job(), self._sequence
             self._failures_left = rng.randint(1, 4)
         self._head = self._commit(message, author, at - 3.0)
-        fate = Fate("failure", self._broken) if self._broken else self._chance()
+        fate = Fate("failure", self._broken, cause=self._cause) if self._broken else self._chance()
         goes = self._attempts("ci", at, fate, author)
         last = goes[-1]
         if last.fate.outcome == "success" and self._repository.workflow("deploy"):
@@ -113,7 +116,7 @@ class Story:
         if pull.broken:
             pull.broken = pull.broken if rng.random() < 0.35 else ""
         elif rng.random() < 0.2:
-            pull.broken = self._some_job()
+            pull.broken, pull.cause = self._some_job(), self._sequence
         commit = self._commit(
             pull.subject
             if pull.pushes == 1
@@ -121,9 +124,9 @@ class Story:
             pull.author,
             at - 5.0,
         )
-        fate = Fate("failure", pull.broken) if pull.broken else self._chance()
+        fate = Fate("failure", pull.broken, cause=pull.cause) if pull.broken else self._chance()
         if pull.author is BOT and pull.pushes == 1 and rng.random() < 0.4:
-            fate = Fate(fate.outcome, fate.job, held=rng.uniform(120.0, 2400.0), gate="run")
+            fate = replace(fate, held=rng.uniform(120.0, 2400.0), gate="run")
         goes = self._attempts("ci", at, fate, pull.author)
         return self._run(
             "ci", "pull_request", branch=pull.branch, commit=commit, goes=goes, pull_request=pull.number
@@ -149,7 +152,9 @@ class Story:
 
     def _deploy(self, at: float, commit: Commit) -> Run:
         rng = self._rng
-        fate = Fate(held=rng.uniform(90.0, 1200.0) if rng.random() < 0.5 else 0.0)
+        held = rng.uniform(90.0, 1200.0) if rng.random() < 0.5 else 0.0
+        # Now and then nobody approves it for days.
+        fate = Fate(held=held if held < FORGOTTEN else 2.5 * DAY)
         if rng.random() < 0.05:
             fate = Fate("failure", rng.choice(("staging", "smoke")))
         goes = self._attempts("deploy", at, fate, commit.author)
@@ -184,7 +189,7 @@ class Story:
             tries = 1 if rng.random() < 0.8 else 2
         for left in range(tries - 1, -1, -1):
             begin = goes[-1].finish + rng.uniform(60.0, 900.0)
-            again = Fate() if fate.flaky and left == 0 else Fate(fate.outcome, fate.job)
+            again = Fate() if fate.flaky and left == 0 else replace(fate, held=0.0, gate="")
             go = Attempt(len(goes) + 1, begin, begin, again, rng.choice(PEOPLE))
             goes.append(self._attempt(name, go))
         return tuple(goes)

@@ -1,6 +1,7 @@
 """How one attempt of a pipeline goes: jobs, steps, where it fails.  Pure: same seed, same story."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sandbox.catalogue import JobPlan, Workflow
@@ -46,7 +47,8 @@ class Fate:
     """What shall become of an attempt: `outcome` is the run's conclusion, `job` the one that decides it.
 
     `held` are the seconds an approval takes: of the whole run for a stranger's pull request (`gate` is then
-    "run"), else of the jobs that need one.  A `flaky` failure is no fault of the code.
+    "run"), else of the jobs that need one.  A `flaky` failure is no fault of the code; of the others `cause` tells
+    one breakage from the next: it is the same for every push from the one that broke to the one that mends.
     """
 
     outcome: str = "success"
@@ -54,18 +56,27 @@ class Fate:
     held: float = 0.0
     gate: str = ""
     flaky: bool = False
+    cause: int = 0
 
 
-def play(workflow: Workflow, fate: Fate, begin: float, *seed: object) -> tuple[Job, ...]:
-    """All jobs of an attempt that begins at `begin`, in the order in which they come to be."""
+def play(
+    workflow: Workflow, fate: Fate, begin: float, *seed: object, kept: tuple[Job, ...] = ()
+) -> tuple[Job, ...]:
+    """All jobs of an attempt that begins at `begin`, in the order in which they come to be.
+
+    `kept` are jobs that are not run again: they stay as an earlier attempt left them.
+    """
     if fate.outcome == "startup_failure":
         return ()
     rng = dice(*seed)
     begin += fate.held if fate.gate == "run" else 0.0
-    done: dict[str, Job] = {}
+    done: dict[str, Job] = {job.name: job for job in kept}
     for index, plan in enumerate(workflow.jobs):
+        if plan.name in done:
+            continue
         needs = [done[name] for name in plan.needs]
-        created = max((job.finished for job in needs), default=begin) + 1.0
+        created = max((job.finished for job in needs), default=begin)
+        created = max(created, begin) + 1.0
         if fate.outcome == "skipped" or any(job.conclusion != "success" for job in needs):
             done[plan.name] = Job(
                 index, plan.name, plan.label, created, created, created, created, "skipped", ()
@@ -74,9 +85,13 @@ def play(workflow: Workflow, fate: Fate, begin: float, *seed: object) -> tuple[J
             done[plan.name] = _work(index, plan, fate, created, rng)
     jobs = sorted(done.values(), key=lambda job: (job.created, job.index))
     if fate.outcome == "cancelled":
-        cut = begin + rng.uniform(20.0, 0.7 * (max(job.finished for job in jobs) - begin))
-        return tuple(_cut(job, cut) for job in jobs if job.created < cut)
+        return cut(jobs, begin + rng.uniform(20.0, 0.7 * (max(job.finished for job in jobs) - begin)))
     return tuple(jobs)
+
+
+def cut(jobs: Iterable[Job], at: float) -> tuple[Job, ...]:
+    """The jobs as they end when somebody cancels the run at `at`: those that were still to come never do."""
+    return tuple(_cut(job, at) for job in jobs if job.created < at)
 
 
 def finish(jobs: tuple[Job, ...], begin: float) -> float:

@@ -485,3 +485,79 @@ async def _jobs(stage: Stage, build: UUID, at: datetime) -> None:
             duration_seconds=float(end - begin),
             steps=[] if state == "skipped" else steps,
         )
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A target as the poller's tables have it; times are before `now`."""
+
+    name: str
+    days: tuple[tuple[int, int, int, int], ...] = ()
+    """From today back: at the provider, unavailable, missing, open though ended."""
+    gaps: tuple[tuple[str, int, str, str, str], ...] = ()
+    """Run, attempt, kind, reason, detail."""
+    measured: timedelta | None = timedelta(minutes=40)
+    worked: timedelta | None = timedelta(seconds=30)
+    failing: tuple[timedelta, str, str] | None = None
+    """Since, reason, detail."""
+    postponed: str | None = None
+    asked_again: int = 0
+
+    @property
+    def id(self) -> UUID:
+        return uuid5(NAMESPACE, self.name)
+
+
+async def watch(stage: Stage, *targets: Watched, now: datetime) -> None:
+    """Write what the poller keeps of `targets` and of how complete they are."""
+    for target in targets:
+        since, reason, detail = target.failing or (None, None, None)
+        await stage.put(
+            "poller.targets",
+            "target_id",
+            {
+                "target_id": target.id,
+                "provider": "github",
+                "instance": "api.github.com",
+                "target": target.name,
+                "polled_at": now,
+                "succeeded_at": now - target.worked if target.worked is not None else None,
+                "listed_through": now,
+                "failing_since": now - since if since is not None else None,
+                "failing_reason": reason,
+                "failing_detail": detail,
+            },
+        )
+        if target.measured is None and target.postponed is None:
+            continue
+        at = now - target.measured if target.measured is not None else None
+        await stage.put(
+            "poller.completeness",
+            "target_id",
+            {
+                "target_id": target.id,
+                "request_id": UUID(int=7) if at else None,
+                "since": now - timedelta(days=30) if at else None,
+                "until": at,
+                "measured_at": at,
+                "took_seconds": 3.5 if at else None,
+                "asked_again": target.asked_again if at else None,
+                "postponed_until": now + timedelta(minutes=5) if target.postponed else None,
+                "postponed_why": target.postponed,
+                "postponed_request_id": UUID(int=8) if target.postponed else None,
+            },
+        )
+        await stage.connection.executemany(
+            "INSERT INTO poller.completeness_days VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [
+                (target.id, (now - timedelta(days=age)).date(), total, total - lacks, gone, lacks, held, at)
+                for age, (total, gone, lacks, held) in enumerate(target.days)
+            ],
+        )
+        await stage.connection.executemany(
+            "INSERT INTO poller.completeness_gaps VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [
+                (target.id, run, attempt, kind, reason, detail, now - timedelta(hours=1), at)
+                for run, attempt, kind, reason, detail in target.gaps
+            ],
+        )

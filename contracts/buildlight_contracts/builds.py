@@ -12,10 +12,14 @@ from buildlight_contracts.states import State
 
 BUILD_MATERIAL = {
     "github": ("raw_status", "raw_conclusion", "started_at"),
+    "jenkins": ("raw_status", "raw_conclusion", "started_at", "finished_at"),
+    "gitlab": ("raw_status", "finished_at"),
 }
 """By provider, the fields a poll and a webhook of one state of one build see alike.
 
 GitHub gives runs no end time; the nearest, `updated_at`, moves again when logs expire, so it is not material.
+Jenkins' notifications tell none of these for good, and are but hints to poll; a build that has ended never changes.
+GitLab's hooks give pipelines no start; its listings give neither start nor end, and make no facts.
 """
 BUILD_MATERIAL_ELSEWHERE = ("raw_status", "raw_conclusion", "started_at", "finished_at")
 JOB_MATERIAL = ("raw_status", "raw_conclusion", "started_at", "finished_at")

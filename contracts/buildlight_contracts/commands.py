@@ -73,6 +73,8 @@ class BackfillTargetV1(Command):
     target: Id
     since: Moment
     until: Moment
+    targets: int = Field(default=1, ge=1)
+    """How many targets the request has in all, each with a command of its own."""
 
     def subject(self) -> str:
         return f"{self.provider}/{self.instance}/targets/{self.target}"

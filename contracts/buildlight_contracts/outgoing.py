@@ -7,7 +7,7 @@ from buildlight_contracts.catalogue import COMMANDS
 from buildlight_contracts.commands import Command
 from buildlight_contracts.envelope import MAX_MESSAGE_BYTES, Envelope, Fact
 from buildlight_contracts.routing import COMMANDS as COMMANDS_EXCHANGE
-from buildlight_contracts.routing import INTAKE, Exchange
+from buildlight_contracts.routing import INTAKE, Exchange, command_key
 
 COMMAND_LIFETIME = timedelta(minutes=5)
 """How long a command may wait for its owner when its sender does not say."""
@@ -21,6 +21,8 @@ class MessageTooLargeError(ValueError):
 class Outgoing:
     envelope: Envelope
     exchange: Exchange
+    key: str
+    """The routing key."""
     body: bytes
 
 
@@ -57,4 +59,6 @@ def outgoing(
             f"{envelope.type} {envelope.id} is {len(body):,} bytes and a message may have at most "
             f"{MAX_MESSAGE_BYTES:,}: split it, or shorten its texts"
         )
-    return Outgoing(envelope, COMMANDS_EXCHANGE if is_command else INTAKE, body)
+    if is_command:
+        return Outgoing(envelope, COMMANDS_EXCHANGE, command_key(envelope), body)
+    return Outgoing(envelope, INTAKE, envelope.routing_key, body)

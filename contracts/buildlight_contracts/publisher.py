@@ -103,7 +103,7 @@ class Publisher:
             try:
                 await self._channel.ready()
                 exchange = await self._channel.get_exchange(letter.exchange.name, ensure=False)
-                await exchange.publish(message, letter.envelope.routing_key, mandatory=True)
+                await exchange.publish(message, letter.key, mandatory=True)
                 return
             except (ConnectionError, ChannelInvalidStateError):
                 # A second copy does no harm: both carry one id.

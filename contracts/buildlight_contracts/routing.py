@@ -1,7 +1,10 @@
 """The public exchanges: where to publish and where to listen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from buildlight_contracts.envelope import Envelope
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,25 @@ EVENTS = Exchange(
     "Recorded facts in log order, once each but for a crash. Routing key: the event's type.",
 )
 COMMANDS = Exchange(
-    "buildlight.commands", "direct", "Commands to their owners. Routing key: the command's type."
+    "buildlight.commands",
+    "direct",
+    "Commands to their owners. Routing key: the command's type, and for urgent ones of some types `.express` after it.",
 )
 HINTS = Exchange("buildlight.hints", "fanout", "The log's head has moved. Losing one costs at most a second.")
 
 EXCHANGES = (INTAKE, EVENTS, COMMANDS, HINTS)
 
+EXPRESS = ".express"
+"""Ends the routing key of an urgent command whose owner has a lane of its own for those."""
+_WITH_EXPRESS = ("build.refresh.v1", "reports.collect.v1")
+_URGENT = ("high", "critical")
+
 POSITION_HEADER = "buildlight-position"
 """On `buildlight.events`: the event's position in the log, an integer that only grows."""
+
+
+def command_key(envelope: Envelope) -> str:
+    """The routing key on `buildlight.commands` of the command inside: its type, with `EXPRESS` when it is urgent."""
+    key = envelope.routing_key
+    priority = envelope.data.get("priority") if isinstance(envelope.data, Mapping) else None
+    return key + EXPRESS if key in _WITH_EXPRESS and priority in _URGENT else key

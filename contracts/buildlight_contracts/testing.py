@@ -216,6 +216,7 @@ _VALUES: Mapping[str, Any] = {
     "fingerprint": "9f86d081884c7d65",
     "attempts": 5,
     "died_at": "2026-03-02T10:10:00Z",
+    "targets": 3,
     "request_id": "7f0d4b55-93c3-5c2e-8e0d-2f6a1c9b3d44",
     "replay": 1,
     "by": "octocat",

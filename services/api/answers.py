@@ -1,6 +1,6 @@
 """The API's answers as data: what OpenAPI tells of them. Times are UTC, durations seconds."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -264,6 +264,174 @@ class Accepted(Answer):
     run_id: str
     status: Literal["queued", "running", "succeeded", "failed"]
     location: str
+
+
+class Target(Answer):
+    """Something that is polled, and how that goes."""
+
+    provider: str
+    instance: str
+    target: str = Field(examples=["acme/shop"])
+    polled_at: datetime | None
+    """The end of the last poll, however it went."""
+    succeeded_at: datetime | None
+    """When it last worked."""
+    listed_through: datetime | None
+    """Every build created before this has been listed once."""
+    not_before: datetime | None
+    """Polled no sooner than this: the provider wants a pause."""
+    failing_since: datetime | None
+    """None while polls go well."""
+    failing_reason: str | None
+    failing_detail: str | None
+    """What happened and what to do, for a person."""
+
+
+class Targets(Answer):
+    targets: list[Target]
+    """Those that fail first."""
+
+
+class Gap(Answer):
+    """An attempt that the log lacks, or holds for running though it has ended."""
+
+    run_id: str
+    attempt: int
+    kind: Literal["missing", "open"]
+    reason: str = Field(examples=["never_listed"])
+    detail: str
+    created_at: datetime
+    noticed_at: datetime
+    """When it was first found so."""
+
+
+class Completeness(Answer):
+    """What the provider has of a target and what the log has of that, in attempts."""
+
+    provider: str
+    instance: str
+    target: str
+    status: Literal["complete", "incomplete", "failing", "not_measured"]
+    """`not_measured`: never, or not for two days."""
+    at_provider: int
+    recorded: int
+    unavailable: int
+    """Of the recorded: those the provider counts and no longer has."""
+    missing: int
+    open_but_ended: int
+    gaps: list[Gap]
+    """The oldest of what is missing or open though ended, at most 100."""
+    since: datetime | None
+    """The last measurement covers builds created from here ..."""
+    until: datetime | None
+    """... and before this."""
+    measured_at: datetime | None
+    request_id: UUID | None
+    asked_again: int | None
+    """Runs it had collected again."""
+    postponed_until: datetime | None
+    postponed_why: str | None
+    """Why there is no newer measurement."""
+    postponed_request_id: UUID | None
+    polled_at: datetime | None
+    succeeded_at: datetime | None
+    """When polling last worked."""
+    failing_since: datetime | None
+    failing_reason: str | None
+    failing_detail: str | None
+
+
+class CompletenessReport(Answer):
+    complete: bool
+    """Every target was measured and nothing is missing, nor open though ended."""
+    since: date
+    """Counted are runs created from this UTC day on."""
+    targets: list[Completeness]
+    """Those with something to see to first."""
+
+
+class Requested(Answer):
+    request_id: UUID
+    provider: str
+    instance: str
+    target: str
+
+
+class MeasurementsRequested(Answer):
+    requests: list[Requested]
+    location: str
+    """Where the outcome shows: a target's `request_id`, or `postponed_request_id`, becomes the request's."""
+
+
+class BackfillItem(Answer):
+    """One target of a backfill."""
+
+    provider: str
+    instance: str
+    target: str
+    status: Literal["running", "done", "failed"]
+    through: datetime
+    """Every build created before this has been published."""
+    fraction: float
+    """Of the stretch of time, from 0 to 1."""
+    builds: int
+    """Attempts looked at, those that were known already left out."""
+    facts: int
+    unreadable: int
+    """Rows and runs that could not be read and were left out."""
+    waits_until: datetime | None
+    """It goes on then: the provider's allowance is spent, or it fails for now."""
+    reason: str | None
+    detail: str | None
+    """Why it failed, or waits, for a person."""
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class Backfill(Answer):
+    """Past builds being collected. It has failed when all its targets have ended and one of them failed."""
+
+    request_id: UUID
+    status: Literal["queued", "running", "done", "failed"]
+    since: datetime
+    until: datetime
+    targets: int
+    ended: int
+    """Targets that are done or have failed."""
+    failed: int
+    fraction: float
+    builds: int
+    facts: int
+    unreadable: int
+    items: list[BackfillItem]
+    """The targets that have begun."""
+
+
+class AcceptedAction(Answer):
+    request_id: UUID
+    status: Literal["queued", "done", "refused", "failed"]
+    location: str
+
+
+class Action(Answer):
+    """What a provider was asked to do with a build."""
+
+    request_id: UUID
+    action: Literal["rerun", "rerun_failed", "cancel", "publish_check"]
+    build_id: UUID
+    repository: str
+    asked_by: str
+    """The name of the API key."""
+    status: Literal["queued", "done", "refused", "failed"]
+    """`refused`: the provider will not, or it was too late; `failed`: every try failed, or it is not known."""
+    detail: str | None
+    """What the provider answered, for a person."""
+    url: str | None
+    asked_at: datetime
+    expires_at: datetime | None
+    """Not carried out after this."""
+    finished_at: datetime | None
 
 
 class OlderBuild(Answer):

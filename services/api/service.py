@@ -14,7 +14,19 @@ from services.api import store
 from services.api.live import Hub
 from services.api.pages import assets, home
 from services.api.pages import builds as build_pages
-from services.api.routes import builds, live, notifications, older, pipeline, provisioning, system
+from services.api.pages import completeness as completeness_pages
+from services.api.routes import (
+    actions,
+    backfills,
+    builds,
+    completeness,
+    live,
+    notifications,
+    older,
+    pipeline,
+    provisioning,
+    system,
+)
 from services.api.settings import ApiSettings
 
 _UNHEARD = 10_000
@@ -38,7 +50,7 @@ def build(settings: ApiSettings) -> Service:
     broker.listen(EVENTS, "#", hub.hear, newest=_UNHEARD)
 
     async def prepare() -> None:
-        await require_version(keys, "api", "api_0001")
+        await require_version(keys, "api", "api_0002")
         key = settings.admin_key
         if key is not None and not await store.keep_admin_key(digest(key.get_secret_value()), keys):
             log.warning("BUILDLIGHT_ADMIN_KEY was revoked and opens nothing: set it to a new one")
@@ -60,6 +72,7 @@ def build(settings: ApiSettings) -> Service:
         older.router(reader),
         home.router(reader),
         build_pages.router(reader),
+        completeness_pages.router(reader),
     ]
     front = APIRouter(dependencies=reading)
     for router in guarded:
@@ -74,6 +87,9 @@ def build(settings: ApiSettings) -> Service:
         routers=[
             front,
             provisioning.router(reader, keys, broker, reading=reading),
+            actions.router(reader, keys, broker, reading=reading),
+            completeness.router(reader, keys, broker, reading=reading),
+            backfills.router(reader, keys, broker, reading=reading),
             live.router(
                 hub,
                 reader,
@@ -91,7 +107,13 @@ def build(settings: ApiSettings) -> Service:
                 CORSMiddleware,
                 allow_origins=settings.allowed_origins,
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-API-Key"],
+                allow_headers=[
+                    "Authorization",
+                    "Content-Type",
+                    "Idempotency-Key",
+                    "If-None-Match",
+                    "X-API-Key",
+                ],
                 expose_headers=["ETag", "Location"],
             )
         ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from chassis.http import HttpError
 from services.api.queries.pipelines import BAD
@@ -26,6 +26,22 @@ def parse_window(window: str) -> timedelta:
             422, "window: give one from 1h to 30d, such as 90m, 24h or 7d", kind="ValidationError"
         )
     return length
+
+
+def parse_since(since: str, now: datetime) -> date:
+    """Where so many UTC days begin, today the last of them (`7d`); or the day or time given (`2026-03-01`).
+
+    Raises:
+        HttpError: 422, it is neither, or does not lie before now.
+    """
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        return min(now, now - parse_window(since) + timedelta(days=1)).astimezone(UTC).date()
+    day = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date()
+    if day > now.date():
+        raise HttpError(422, f"since: {since} has yet to come", kind="ValidationError")
+    return day
 
 
 def rates(states: Mapping[str, int]) -> tuple[float, float] | None:

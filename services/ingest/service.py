@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from starlette.middleware import Middleware
-
 from buildlight_contracts.routing import HINTS
 from chassis.batch import BatchSubscriber
 from chassis.broker import Broker
 from chassis.database import make_pool, require_version
 from chassis.delivery import Delivery
 from chassis.follower import Follower
-from chassis.http import LargerBody
 from chassis.outbox import Outbox
 from chassis.service import Service
 from chassis.topology import Queue
+from services.ingest import older
 from services.ingest.archiver import Archiver
 from services.ingest.handlers import Append
 from services.ingest.http import router
@@ -74,7 +72,11 @@ def build(settings: IngestSettings, archived: Sequence[Queue] = QUEUES) -> Servi
         broker,
         prepare=prepare,
         tasks=[append.run, follower.run, hints.run, outbox.run, archiver.run],
-        routers=[router(pool, broker, reads_need_key=settings.reads_need_key), reports_router(pool, broker)],
-        middleware=[Middleware(LargerBody, path=REPORTS_PATH, largest=settings.report_bytes)],
+        routers=[
+            router(pool, broker, reads_need_key=settings.reads_need_key),
+            reports_router(pool, broker),
+            older.router(pool, broker, open_paths=settings.open_paths),
+        ],
+        body_limits={REPORTS_PATH: settings.report_bytes},
         checks={"dead_letters": archiver.check},
     )

@@ -6,13 +6,17 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from buildlight_contracts.builds import BuildObservedV1
+from buildlight_contracts.commands import Priority
 from buildlight_contracts.envelope import material_digest
 
+BACKLOG = timedelta(days=1)
+"""What ended longer ago than this nobody waits for."""
 LONGEST_PAUSE = timedelta(hours=1)
 LATE_JOBS_TRIES = 12
 """How often a build that has ended is asked for jobs that have not, or are not there; pauses grow, to some hours."""
 
-_SHOWN = {"raw_status", "raw_conclusion", "started_at", "updated_at"}
+_SHOWN = {"raw_status", "raw_conclusion", "updated_at"}
+"""What a listing shows, whatever the provider: some leave out the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Known:
     """When it is to be asked for again; None once it is settled."""
     latest: bool = True
     """No later attempt of its run is known."""
+    collected_for: UUID | None = None
+    """The fact of the end for which its reports were asked for."""
 
     @property
     def set_aside(self) -> bool:
@@ -69,6 +75,13 @@ def is_settled(*, ended: bool, jobs_ended: bool, unchanged: int) -> bool:
     there at first, and those of old runs never again.
     """
     return ended and (jobs_ended or unchanged >= LATE_JOBS_TRIES)
+
+
+def priority_of(ended_at: datetime, *, now: datetime, urgent: bool) -> Priority:
+    """How soon the reports of an attempt that ended then are wanted: those of a backlog can wait."""
+    if now - ended_at > BACKLOG:
+        return "low"
+    return "high" if urgent else "normal"
 
 
 def due_at(now: datetime, unchanged: int, interval: timedelta) -> datetime:

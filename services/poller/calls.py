@@ -1,9 +1,9 @@
-"""One call of a provider's API, guarded: one at a time, within the budget, of bounded size and time."""
+"""One call of a provider's API, guarded: in its turn, within the budget, of bounded size and time."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ import stamina
 from services.poller import budget as budgets
 from services.poller.metrics import REQUESTS
 from services.poller.provider import MustWaitError, PollFailedError
+from services.poller.turns import OwnTurns, Turns
 
 LARGEST_ANSWER_BYTES = 32 * 1_048_576
 """A hundred runs of GitHub's are some 2 MiB."""
@@ -59,12 +60,17 @@ class Download:
     chunks: AsyncIterator[bytes]
 
 
+def longest_call_seconds(timeout_seconds: float) -> float:
+    """How long one call can take at most, tries and pauses and all, given the timeout of one request."""
+    return 2 * timeout_seconds * ATTEMPTS + 10.0
+
+
 Headers = Callable[[], Awaitable[Mapping[str, str]]]
 """Gives the headers that name the caller: they may change, as a GitHub App's token does every hour."""
 
 
 class Calls:
-    """The calls of one account. Knows its budget, and makes one call at a time."""
+    """The calls of one account. Knows its budget, and makes one call at a time, each in its turn."""
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class Calls:
         self._authorization = authorization
         self._prefix = limits_prefix
         self._reserve_percent = reserve_percent
-        self._one = asyncio.Lock()
+        self.turns: Turns = OwnTurns()
         self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport)
         self._deadline_seconds = timeout_seconds * 2
 
@@ -97,6 +103,8 @@ class Calls:
     def refused(self, answer: Answer) -> None:
         """Note that this answer refused the call for want of budget."""
         self.budget = budgets.refused(self.budget, answer.headers, now=datetime.now(UTC))
+        if self.budget.blocked_until is not None:
+            self.turns.refused(self.budget.blocked_until)
 
     async def get(self, address: str, *, etag: str | None = None) -> Answer:
         """GET an address; what the status means is the caller's to say.
@@ -107,43 +115,88 @@ class Calls:
         """
         return await self._guarded("GET", address, {"if-none-match": etag} if etag else {}, tries=ATTEMPTS)
 
-    async def send(self, method: str, address: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """Ask for a change; raises as `get` does. Tried once: whether it took effect may not be known."""
-        return await self._guarded(method, address, {}, tries=1, body=body)
+    async def send(
+        self,
+        method: str,
+        address: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for a change, with JSON or a form; raises as `get` does.
+
+        Tried once: whether it took effect may not be known.
+        """
+        content = {"data": form} if form is not None else {"json": body}
+        return await self._guarded(method, address, {}, tries=1, content=content)
 
     @asynccontextmanager
     async def stream(self, address: str, *, accept: str | None = None) -> AsyncIterator[Download]:
         """GET an address and read its body as it comes; raises as `get` does, also while it is read.
 
-        Redirects are followed, also to other hosts, which are not told who asks. Other calls of the account
-        go on meanwhile: what is long is the body, and that costs no budget.
+        Redirects are followed, also to other hosts, which are not told who asks. The turn is over when the
+        body begins: other calls of the account go on meanwhile, for what is long is the body, and that costs
+        no budget.
         """
-        url, headers = self._allowed(address), {"accept": accept} if accept else {}
-        try:
-            async with asyncio.timeout(self._deadline_seconds) as patience:
-                for _ in range(_MOST_REDIRECTS + 1):
-                    ours = await self._headers_for(url)
-                    async with self._http.stream("GET", url, headers=ours | headers) as response:
-                        REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                        if _origin(url) == self._origin:
-                            self._learn(response.headers)
-                        if response.next_request is None:
-                            patience.reschedule(None)  # from here each piece has its own time
-                            yield Download(response.status_code, response.headers, response.aiter_bytes())
-                            return
-                        url = response.next_request.url
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise PollFailedError(
-                "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
-            ) from None
+        url, headers = self._at_home(address), {"accept": accept} if accept else {}
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = await self._opened(url, headers)
+            try:
+                if response.next_request is None:
+                    yield Download(response.status_code, response.headers, response.aiter_bytes())
+                    return
+                url = response.next_request.url
+            except httpx.HTTPError as error:
+                REQUESTS.labels(self._provider, "unreachable").inc()
+                raise PollFailedError(
+                    "unreachable", f"{url.host} stopped in the middle of an answer ({_why(error)})."
+                ) from None
+            finally:
+                await response.aclose()
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    async def _opened(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+        """The answer to a GET, its body still to come; at home in its turn, until it answers."""
+        at_home = _origin(url) == self._origin
+        async with self._turn() if at_home else nullcontext():
+            if at_home:
+                self._allowed(str(url))
+            try:
+                async with asyncio.timeout(self._deadline_seconds):
+                    ours = await self._headers_for(url)
+                    request = self._http.build_request("GET", url, headers=ours | dict(headers))
+                    response = await self._http.send(request, stream=True)
+            except (httpx.HTTPError, TimeoutError) as error:
+                REQUESTS.labels(self._provider, "unreachable").inc()
+                raise PollFailedError(
+                    "unreachable",
+                    f"No answer from {url.host} ({_why(error)}). Check the network and the provider's status page.",
+                ) from None
+            REQUESTS.labels(self._provider, str(response.status_code)).inc()
+            if at_home:
+                self._learn(response.headers)
+        return response
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn to call, with what all replicas know of the budget; what is learnt in it is theirs, too."""
+        async with self.turns.take() as turn:
+            if turn.budget is not None:
+                self.budget = turn.budget
+            try:
+                yield
+            finally:
+                turn.budget = self.budget
 
     def _allowed(self, address: str) -> httpx.URL:
         decision = budgets.decide(self.budget, now=datetime.now(UTC), reserve_percent=self._reserve_percent)
         if isinstance(decision, budgets.Wait):
             raise MustWaitError(decision.seconds, decision.reason)
+        return self._at_home(address)
+
+    def _at_home(self, address: str) -> httpx.URL:
         url = httpx.URL(address)
         if _origin(url) != self._origin:
             # The token must not follow a link to wherever it leads.
@@ -167,11 +220,11 @@ class Calls:
         headers: Mapping[str, str],
         *,
         tries: int,
-        body: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | None = None,
     ) -> Answer:
-        async with self._one:
+        async with self._turn():
             url = self._allowed(address)
-            answer = await self._patiently(method, url, headers, tries, body)
+            answer = await self._patiently(method, url, headers, tries, content or {})
             self._learn(answer.headers)
             return answer
 
@@ -181,7 +234,7 @@ class Calls:
         url: httpx.URL,
         headers: Mapping[str, str],
         tries: int,
-        body: Mapping[str, Any] | None,
+        content: Mapping[str, Any],
     ) -> Answer:
         """Through short faults of the network; everything longer is the schedule's business."""
         try:
@@ -194,7 +247,7 @@ class Calls:
                 wait_jitter=0.2,
             ):
                 with attempt:
-                    return await self._once(method, url, headers, body)
+                    return await self._once(method, url, headers, content)
         except (httpx.HTTPError, TimeoutError) as error:
             REQUESTS.labels(self._provider, "unreachable").inc()
             raise PollFailedError(
@@ -205,16 +258,16 @@ class Calls:
         raise AssertionError("a retry ends with an answer or an error")
 
     async def _once(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], body: Mapping[str, Any] | None
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: Mapping[str, Any]
     ) -> Answer:
         async with asyncio.timeout(self._deadline_seconds):
             for _ in range(_MOST_REDIRECTS + 1):
                 ours = await self._headers_for(url)
                 async with self._http.stream(
-                    method, url, headers=ours | (dict(headers) if ours else {}), json=body
+                    method, url, headers=ours | (dict(headers) if ours else {}), **content
                 ) as response:
                     REQUESTS.labels(self._provider, str(response.status_code)).inc()
-                    if response.next_request is None or method != "GET":
+                    if response.next_request is None or not self._may_follow(method, response):
                         return Answer(
                             status=response.status_code,
                             headers={k.lower(): v for k, v in response.headers.items()},
@@ -225,6 +278,12 @@ class Calls:
         raise PollFailedError(
             "nonsense", f"{self._origin[1]} redirects without end. Check the API's address."
         )
+
+    def _may_follow(self, method: str, response: httpx.Response) -> bool:
+        """A change is asked for again only where that is meant (307, 308: a renamed repository), and at home."""
+        if method == "GET" or response.next_request is None:
+            return True
+        return response.status_code in (307, 308) and _origin(response.next_request.url) == self._origin
 
     @staticmethod
     async def _read(response: httpx.Response) -> bytes:

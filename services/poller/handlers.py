@@ -1,9 +1,6 @@
 """What the poller does with a message: carry out the poll it asks for, and keep how that went."""
 
-import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -13,17 +10,18 @@ from buildlight_contracts.catalogue import command_of, parse
 from buildlight_contracts.commands import PollTargetV1
 from buildlight_contracts.envelope import Envelope
 from buildlight_contracts.operations import PollFailedV1
-from chassis.broker import Broker
 from chassis.delivery import Delivery
 from chassis.retry import Permanent
 from chassis.telemetry import traceparent
 from services.poller import metrics
-from services.poller.budget import Budget
+from services.poller.deployments import Deployments
 from services.poller.episodes import after_failure
-from services.poller.provider import MustWaitError, PollFailedError, Provider, Providers, Target
+from services.poller.means import Means
+from services.poller.provider import MustWaitError, PollFailedError, Provider, Target
 from services.poller.spans import reach
-from services.poller.store import State, Store
-from services.poller.visit import Report, Visit
+from services.poller.store import State
+from services.poller.taking import Report
+from services.poller.visit import Visit
 
 _TOLD_ROWS = 3
 
@@ -38,10 +36,12 @@ class Pace:
     window: timedelta
     sweep: timedelta
     first: datetime | None
+    deployments: timedelta | None
+    """How often deployments are asked for; None for never."""
 
     @property
     def slice_seconds(self) -> float:
-        """How long one target may keep the others of its account waiting."""
+        """How long one poll may keep a consumer."""
         return max(5.0, self.interval.total_seconds() / 4)
 
 
@@ -51,15 +51,11 @@ class Polls:
     A poll that fails is no failure of the message: it is told once an episode, and the schedule brings the next.
     """
 
-    def __init__(
-        self, targets: Collection[Target], providers: Providers, store: Store, broker: Broker, pace: Pace
-    ) -> None:
-        self._targets = frozenset(targets)
-        self._providers = providers
-        self._store = store
-        self._broker = broker
+    def __init__(self, means: Means, pace: Pace) -> None:
+        self._means = means
+        self._store = means.store
         self._pace = pace
-        self._one_at_a_time: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._deployments = Deployments(means, every=pace.deployments, first=pace.first)
 
     async def poll(self, delivery: Delivery) -> None:
         envelope = parse(delivery.body)
@@ -67,22 +63,22 @@ class Polls:
         if not isinstance(command, PollTargetV1):
             raise Permanent(f"{envelope.type} is not for this queue")
         target = Target(command.provider, command.instance, command.target)
-        provider = self._providers.get((target.provider, target.instance))
-        if provider is None or target not in self._targets:
-            return _dropped(target, "unknown_target")
-        async with self._one_at_a_time[provider.account]:
-            left = self._pace.interval.total_seconds()
-            if envelope.expiresat is not None:
-                left = (envelope.expiresat - datetime.now(UTC)).total_seconds()
-            if left <= 0:
+        left = self._pace.interval.total_seconds()
+        if envelope.expiresat is not None:
+            left = (envelope.expiresat - datetime.now(UTC)).total_seconds()
+        if left <= 0:
+            return _dropped(target, "expired")
+        # Held by the target alone: the polls of others, of the same account too, go on beside it.
+        async with self._store.alone(target.id, patience_seconds=left) as ours:
+            if not ours:
                 return _dropped(target, "expired")
-            async with self._store.alone(provider.account, patience_seconds=left) as ours:
-                if not ours:
-                    return _dropped(target, "expired")
-                state = (await self._store.states([target])).get(target.id)
-                if state is None or (state.polled_for is not None and state.polled_for >= command.due_at):
-                    return _dropped(target, "polled_already")
-                await self._visit(target, provider, state, command.due_at)
+            admitted = await self._means.admit(target)
+            if admitted is None:
+                return _dropped(target, "unknown_target")
+            provider, state = admitted
+            if state.polled_for is not None and state.polled_for >= command.due_at:
+                return _dropped(target, "polled_already")
+            await self._visit(target, provider, state, command.due_at)
         return None
 
     async def _visit(self, target: Target, provider: Provider, state: State, due: datetime) -> None:
@@ -92,10 +88,10 @@ class Polls:
             target,
             provider,
             self._store,
-            self._broker.record,
+            self._means.outlet,
             now=now,
             interval=self._pace.interval,
-            time_is_up=lambda: time.monotonic() > until or self._broker.stopping.is_set(),
+            time_is_up=lambda: time.monotonic() > until or self._means.broker.stopping.is_set(),
         )
         since, sweeps = reach(
             now,
@@ -105,13 +101,10 @@ class Polls:
             listed_through=state.listed_through,
             swept_at=state.swept_at,
         )
-        provider.recall(await self._store.budget(provider.account))
         try:
-            try:
+            async with self._means.calling(provider):
                 report = await visit.run(since=since, window=self._pace.window)
-            finally:
-                await self._store.keep_budget(provider.account, provider.budget)
-                _show(provider.account, provider.budget)
+                await self._deployments.visit(target, provider, state, now=now)
             if report.complete and sweeps:
                 await self._store.swept(target, at=now)
             _refuse_silence(report)
@@ -187,11 +180,3 @@ def _refuse_silence(report: Report) -> None:
 def _dropped(target: Target, reason: str) -> None:
     metrics.POLLS.labels(target.provider, reason).inc()
     log.info("poll dropped", target=target.name, provider=target.provider, reason=reason)
-
-
-def _show(account: str, budget: Budget) -> None:
-    if budget.limit is None or budget.remaining is None or budget.resets_at is None:
-        return
-    metrics.BUDGET_LIMIT.labels(account).set(budget.limit)
-    metrics.BUDGET_REMAINING.labels(account).set(budget.remaining)
-    metrics.BUDGET_RESETS.labels(account).set(budget.resets_at.timestamp())

@@ -13,6 +13,7 @@ from buildlight_contracts.deployments import DeploymentObservedV1
 from buildlight_contracts.envelope import derive_id
 from buildlight_contracts.test_results import TestCase
 from services.poller.budget import Budget
+from services.poller.turns import TurnsOf
 
 Reason = Literal[
     "unauthorized", "forbidden", "not_found", "rate_limited", "server_error", "nonsense", "unreachable"
@@ -82,6 +83,8 @@ class Page:
 
     `refused` says of each row that could not be read why not; `following` is the next page's address;
     `capped` means that the provider will not show all of the span, and a narrower one must be asked for.
+    `sketched`: the rows show that a build is there, and its status and last change, but not its attempt; each one
+    that changed is asked for by itself, and none is published as it stands.
     """
 
     builds: tuple[BuildObservedV1, ...]
@@ -89,6 +92,9 @@ class Page:
     etag: str | None = None
     following: str | None = None
     capped: bool = False
+    going: frozenset[str] = frozenset()
+    """Runs whose jobs may have changed though they look the same: the provider tells no time of a change."""
+    sketched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,9 @@ class Counted:
     attempt: int
     created_at: datetime
     ended: bool
+    """As `State.is_terminal` has it: one that waits for an approval has not ended."""
+    repository_id: str | None = None
+    """Of its BuildRef; None: that of whatever else is known of the target."""
 
 
 class Provider(Protocol):
@@ -185,7 +194,7 @@ class Provider(Protocol):
 
     @property
     def account(self) -> str:
-        """Whose budget the calls spend: calls of one account are made one after the other."""
+        """Whose budget the calls spend: calls of one account are made one after the other, in turns."""
         ...
 
     @property
@@ -193,8 +202,8 @@ class Provider(Protocol):
         """What the provider last said is left."""
         ...
 
-    def recall(self, budget: Budget) -> None:
-        """Go on from what another process has learnt of the budget."""
+    def take_turns(self, turns_of: TurnsOf) -> None:
+        """From now on make each call in its account's turn, and share what is learnt of the budget."""
 
     def listing(self, target: Target, span: Span) -> str:
         """The address of the first page of the builds of a span."""

@@ -14,6 +14,7 @@ from chassis.lease import Lease
 from chassis.outage import outage_of
 from services.poller.provider import Target
 from services.poller.store import State, Store
+from services.poller.targets import Watch
 
 LEASE_SECONDS = 10.0
 _TICK_SECONDS = 1.0
@@ -65,15 +66,18 @@ class Scheduler:
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        watch: Watch,
         store: Store,
         broker: Broker,
         lease: Lease,
         *,
         interval: timedelta,
         jitter: timedelta,
+        asks: bool = True,
     ) -> None:
-        self._targets = targets
+        """`asks` False only tidies up, for a replica that is not to ask for polls."""
+        self._asks = asks
+        self._watch = watch
         self._store = store
         self._broker = broker
         self._lease = lease
@@ -88,7 +92,9 @@ class Scheduler:
             while True:
                 try:
                     if await self._lease.hold():
-                        await self.ask()
+                        if self._asks:
+                            await self.ask()
+                        await self.tidy()
                 except Exception as error:
                     log.warning(
                         "schedule interrupted",
@@ -101,13 +107,21 @@ class Scheduler:
                 async with asyncio.timeout(1.0):
                     await self._lease.release()
 
+    async def tidy(self) -> None:
+        """Forget now and then what is old."""
+        now = datetime.now(UTC)
+        if now - self._forgot_at > FORGET_EVERY:
+            await self._store.forget(before=now - MEMORY)
+            self._forgot_at = now
+
     async def ask(self) -> None:
         """Ask for each poll that is due."""
         now = datetime.now(UTC)
-        states = await self._store.states(self._targets)
+        targets = self._watch.found(await self._store.discovered() if self._watch.patterns else ())
+        states = await self._store.states(targets)
         for target, time in due(
-            self._targets,
-            {t: states[t.id] for t in self._targets if t.id in states},
+            targets,
+            {t: states[t.id] for t in targets if t.id in states},
             now,
             interval=self._interval,
             jitter=self._jitter,
@@ -120,6 +134,3 @@ class Scheduler:
             )
             # Killed before this, the next leader asks again, with the same identity.
             await self._store.scheduled(target, time)
-        if now - self._forgot_at > FORGET_EVERY:
-            await self._store.forget(before=now - MEMORY)
-            self._forgot_at = now

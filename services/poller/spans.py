@@ -11,6 +11,8 @@ from services.poller.provider import Span
 RERUN_REACH = timedelta(days=30)
 """How long after its creation GitHub lets a run be run again, keeping its creation time."""
 NARROWEST = timedelta(minutes=1)
+STRETCH = timedelta(days=30)
+"""The most that a backfill lists in one."""
 
 
 def reach(
@@ -61,3 +63,17 @@ def halves(span: Span) -> tuple[Span, Span] | None:
     if middle - span.since < NARROWEST:
         return None
     return Span(span.since, middle), Span(middle, span.until)
+
+
+def stretches(since: datetime, until: datetime) -> list[Span]:
+    """A backfill's spans, oldest first: long ones, for a full one is halved."""
+    since = since.astimezone(UTC).replace(microsecond=0)
+    # Providers count in whole seconds, and what was created in the last, broken one belongs to it.
+    last = until.astimezone(UTC).replace(microsecond=0)
+    last += timedelta(seconds=1 if until.microsecond else 0)
+    found = []
+    while since < last:
+        end = min(since + STRETCH, last)
+        found.append(Span(since, end))
+        since = end
+    return found

@@ -1,6 +1,5 @@
-"""All the poller's SQL."""
+"""The SQL of targets, attempts and pages."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,11 +13,8 @@ from buildlight_contracts.envelope import Envelope
 from chassis.database import Pool
 from chassis.outbox import Outbox
 from services.poller.attempts import Known
-from services.poller.budget import Budget
 from services.poller.episodes import Episode
 from services.poller.provider import Page, Target
-
-_LOCK_RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +28,13 @@ class State:
     listed_through: datetime | None
     swept_at: datetime | None
     episode: Episode | None
+    discovered_by: str | None = None
+    vanished_at: datetime | None = None
+    deployments_asked_at: datetime | None = None
+    deployments_through: datetime | None = None
+    """The provider's time of the newest change of a deployment that was seen."""
+    deployments_known: frozenset[UUID] = frozenset()
+    """The facts published of deployments that changed shortly before that."""
 
 
 class Store:
@@ -50,11 +53,32 @@ class Store:
             [(t.id, t.provider, t.instance, t.name) for t in targets],
         )
 
+    async def polled(self, targets: Collection[Target]) -> None:
+        """Show that these are polled, and no others."""
+        await self._pool.execute(
+            """
+            UPDATE poller.targets SET is_polled = target_id = ANY($1)
+            WHERE is_polled IS DISTINCT FROM (target_id = ANY($1))
+            """,
+            [t.id for t in targets],
+        )
+
+    async def discovered(self) -> list[tuple[Target, str]]:
+        """What patterns have found and still find, with the pattern of each."""
+        rows = await self._pool.fetch(
+            """
+            SELECT provider, instance, target, discovered_by FROM poller.targets
+            WHERE discovered_by IS NOT NULL AND vanished_at IS NULL ORDER BY target_id
+            """
+        )
+        return [(Target(r["provider"], r["instance"], r["target"]), r["discovered_by"]) for r in rows]
+
     async def states(self, targets: Collection[Target]) -> dict[UUID, State]:
         rows = await self._pool.fetch(
             """
             SELECT target_id, scheduled_for, polled_for, not_before, polled_at, listed_through, swept_at,
-                   failing_since, failing_reason
+                   failing_since, failing_reason, discovered_by, vanished_at, deployments_asked_at,
+                   deployments_through, deployments_known
             FROM poller.targets WHERE target_id = ANY($1)
             """,
             [t.id for t in targets],
@@ -144,6 +168,33 @@ class Store:
             if announcement is not None:
                 await self._outbox.add([announcement], connection)
 
+    async def deployments_asked(
+        self, target: Target, *, at: datetime, through: datetime | None, known: Collection[UUID]
+    ) -> None:
+        """Every deployment that changed before `through` has been published."""
+        await self._pool.execute(
+            """
+            UPDATE poller.targets
+            SET deployments_asked_at = $2, deployments_through = $3, deployments_known = $4,
+                deployments_refused = NULL
+            WHERE target_id = $1
+            """,
+            target.id,
+            at,
+            through,
+            sorted(known),
+        )
+
+    async def deployments_refused(self, target: Target, *, at: datetime, detail: str) -> None:
+        await self._pool.execute(
+            """
+            UPDATE poller.targets SET deployments_asked_at = $2, deployments_refused = $3 WHERE target_id = $1
+            """,
+            target.id,
+            at,
+            detail,
+        )
+
     # -- attempts
 
     async def known(self, target: Target, run_ids: Sequence[str]) -> dict[str, dict[int, Known]]:
@@ -151,7 +202,7 @@ class Store:
         rows = await self._pool.fetch(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, attempt = max(attempt) OVER (PARTITION BY run_id) AS latest
+                   unchanged, due_at, collected_for, attempt = max(attempt) OVER (PARTITION BY run_id) AS latest
             FROM poller.attempts WHERE target_id = $1 AND run_id = ANY($2)
             """,
             target.id,
@@ -171,10 +222,10 @@ class Store:
         rows = await self._pool.fetch(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, latest
+                   unchanged, due_at, collected_for, latest
             FROM (
                 SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts,
-                       etag, unchanged, created_at, due_at,
+                       etag, unchanged, created_at, due_at, collected_for,
                        NOT EXISTS (
                            SELECT FROM poller.attempts AS later
                            WHERE later.target_id = one.target_id AND later.run_id = one.run_id
@@ -192,19 +243,28 @@ class Store:
         )
         return [_known(row) for row in rows]
 
-    async def keep(self, target: Target, known: Known, *, created_at: datetime) -> None:
-        """Remember an attempt as it has just been published."""
+    async def keep(
+        self, target: Target, known: Known, *, created_at: datetime, shown_at: datetime, looked_at: datetime
+    ) -> None:
+        """Remember an attempt as it has just been published, as the provider showed it at `shown_at`.
+
+        Two may look at one run at a time: who saw it before its end does not make the other forget that.
+        """
         await self._pool.execute(
             """
             INSERT INTO poller.attempts (
                 build_id, target_id, repository_id, run_id, attempt, created_at, version, fact_id, job_facts,
-                ended, settled, etag, unchanged, due_at
-            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                ended, settled, etag, unchanged, due_at, collected_for, shown_at, looked_at
+            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
             ON CONFLICT (build_id) DO UPDATE SET
                 target_id = excluded.target_id, version = excluded.version, fact_id = excluded.fact_id,
                 job_facts = excluded.job_facts, ended = excluded.ended, settled = excluded.settled,
                 etag = excluded.etag, unchanged = excluded.unchanged, due_at = excluded.due_at,
+                collected_for = excluded.collected_for, shown_at = excluded.shown_at,
+                looked_at = excluded.looked_at,
                 unavailable = NULL, seen_at = now()
+            WHERE excluded.ended OR NOT poller.attempts.ended OR poller.attempts.shown_at IS NULL
+               OR poller.attempts.shown_at <= excluded.shown_at
             """,
             known.build_id,
             target.id,
@@ -220,6 +280,9 @@ class Store:
             known.etag,
             known.unchanged,
             known.due_at,
+            known.collected_for,
+            shown_at,
+            looked_at,
         )
 
     async def keep_announced(
@@ -272,12 +335,27 @@ class Store:
             status,
         )
 
-    async def postpone(self, known: Known) -> None:
+    async def looked_since(self, target: Target, run_id: str, moment: datetime) -> bool:
+        """Whether the run's latest attempt was looked at, by a look that began at `moment` or later."""
+        return bool(
+            await self._pool.fetchval(
+                """
+                SELECT version IS NOT NULL AND looked_at >= $3 FROM poller.attempts
+                WHERE target_id = $1 AND run_id = $2 ORDER BY attempt DESC LIMIT 1
+                """,
+                target.id,
+                run_id,
+                moment,
+            )
+        )
+
+    async def postpone(self, known: Known, *, looked_at: datetime) -> None:
         """Remember when an open attempt, that stood still or is set aside, is to be asked for again."""
         await self._pool.execute(
             """
             UPDATE poller.attempts
-            SET version = $2, settled = false, due_at = $3, unchanged = $4, etag = $5, seen_at = now()
+            SET version = $2, settled = false, due_at = $3, unchanged = $4, etag = $5, looked_at = $6,
+                seen_at = now()
             WHERE build_id = $1
             """,
             known.build_id,
@@ -285,10 +363,11 @@ class Store:
             known.due_at,
             known.unchanged,
             known.etag,
+            looked_at,
         )
 
     async def forget(self, *, before: datetime) -> None:
-        """Forget settled attempts not seen since, unless one of their run is still open; and old pages."""
+        """Forget settled attempts not seen since, unless one of their run is still open; old pages and deliveries."""
         await self._pool.execute(
             """
             DELETE FROM poller.attempts AS old
@@ -300,6 +379,11 @@ class Store:
             before,
         )
         await self._pool.execute("DELETE FROM poller.pages WHERE kept_at < now() - interval '2 days'")
+        # Longer than any provider delivers again: by hand GitHub does for three days.
+        await self._pool.execute(
+            "DELETE FROM poller.deliveries WHERE received_at < now() - interval '7 days'"
+        )
+        await self._pool.execute("DELETE FROM poller.backfills WHERE started_at < now() - interval '90 days'")
 
     # -- pages
 
@@ -322,44 +406,20 @@ class Store:
             [(target.id, at, p.etag, p.following, p.capped) for at, p in pages.items() if p.etag is not None],
         )
 
-    # -- accounts
-
-    async def budget(self, account: str) -> Budget:
-        row = await self._pool.fetchrow(
-            "SELECT allowed, remaining, resets_at, blocked_until FROM poller.budgets WHERE account = $1",
-            account,
-        )
-        if row is None:
-            return Budget()
-        return Budget(row["allowed"], row["remaining"], row["resets_at"], row["blocked_until"])
-
-    async def keep_budget(self, account: str, budget: Budget) -> None:
-        await self._pool.execute(
-            """
-            INSERT INTO poller.budgets (account, allowed, remaining, resets_at, blocked_until)
-            VALUES ($1, $2, $3, $4, $5)
-            ON CONFLICT (account) DO UPDATE SET
-                allowed = excluded.allowed, remaining = excluded.remaining, resets_at = excluded.resets_at,
-                blocked_until = excluded.blocked_until
-            """,
-            account,
-            budget.limit,
-            budget.remaining,
-            budget.resets_at,
-            budget.blocked_until,
-        )
+    # -- one at a time
 
     @asynccontextmanager
-    async def alone(self, account: str, *, patience_seconds: float) -> AsyncIterator[bool]:
-        """Hold an account against all other replicas; False when one of them kept it for all that time."""
+    async def alone(self, what: UUID | str, *, patience_seconds: float) -> AsyncIterator[bool]:
+        """Be the only one, in all replicas, at a target or a run; False when another was for all that time."""
         async with self._pool.acquire() as connection:
-            for _ in range(max(1, round(patience_seconds / _LOCK_RETRY_SECONDS))):
-                if await connection.fetchval(
-                    "SELECT pg_try_advisory_lock(hashtext('buildlight.poller'), hashtext($1))", account
-                ):
-                    break
-                await asyncio.sleep(_LOCK_RETRY_SECONDS)
-            else:
+            try:
+                # First come, first served: one that tried now and then would wait for ever beside a backfill.
+                await connection.execute(
+                    "SELECT pg_advisory_lock(hashtextextended($1, 0))",
+                    f"poller/at/{what}",
+                    timeout=patience_seconds,
+                )
+            except TimeoutError:
                 yield False
                 return
             # Given back with the connection: the pool releases what a connection holds.
@@ -376,6 +436,11 @@ def _state(row: asyncpg.Record) -> State:
         listed_through=row["listed_through"],
         swept_at=row["swept_at"],
         episode=None if since is None else Episode(since, reason),
+        discovered_by=row["discovered_by"],
+        vanished_at=row["vanished_at"],
+        deployments_asked_at=row["deployments_asked_at"],
+        deployments_through=row["deployments_through"],
+        deployments_known=frozenset(row["deployments_known"]),
     )
 
 

@@ -49,6 +49,22 @@ class Company:
     async def fault(self, target: str, kind: str, **options: Any) -> None:
         await self.control("POST", "/faults", json={"target": target, "kind": kind, **options})
 
+    async def hook(self, provider: str, url: str, **options: Any) -> bool:
+        """Have a provider's webhooks sent to `url` from now on; False where the sandbox sends none."""
+        script = {"provider": provider, "url": url, **options}
+        response = await self._http.post("/webhooks", json=script)
+        assert response.is_success or response.status_code == 404, response.text
+        return response.is_success
+
+    async def hooks(self) -> list[dict[str, Any]]:
+        """The hooks, and what became of their deliveries."""
+        hooks: list[dict[str, Any]] = await self.control("GET", "/webhooks")
+        return hooks
+
+    async def unhook(self) -> None:
+        """Have no webhooks sent any more, where they are."""
+        await self._http.delete("/webhooks")
+
     async def repair(self, target: str | None = None) -> None:
         """Take every fault back, or those of one target."""
         await self.control("DELETE", "/faults", params={"target": target} if target else {})

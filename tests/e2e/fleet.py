@@ -98,6 +98,7 @@ class Fleet:
         rungs: of the retries; short, for tests.
         settings: more variables for the services.
         together: all services in one process, `all`, behind one port.
+        services: only these, where the others would but add to the load.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Fleet:
         rungs: Sequence[str] = SHORT_RUNGS,
         settings: Mapping[str, str] | None = None,
         together: bool = False,
+        services: Sequence[str] = SERVICES,
     ) -> None:
         self.folder = folder
         self.repositories = tuple(repositories)
@@ -115,7 +117,7 @@ class Fleet:
         self.postgres = Postgres(folder / "postgres")
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self.admin_key = secrets.token_urlsafe(24)
-        self.names = ("all",) if together else SERVICES
+        self.names = ("all",) if together else tuple(services)
         self.ports = {name: free_port() for name in self.names}
         self.services: dict[str, Running] = {}
         self._settings = dict(settings or {})
@@ -295,10 +297,13 @@ class Fleet:
         answer = await self.http.get(f"{self.rabbitmq.management_url}/api/queues")
         return {queue["name"]: queue for queue in answer.raise_for_status().json()}
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `buildlight ARGUMENTS` as an operator with the admin key would, and wait for its end."""
+    def command(self, *arguments: str, of: str = "ingest") -> subprocess.CompletedProcess[str]:
+        """Run `buildlight ARGUMENTS` as an operator with the admin key would, and wait for its end.
+
+        `of`: the service it talks to, as each has a port of its own.
+        """
         env = self.environment() | {
-            "BUILDLIGHT_URL": self.url("ingest"),
+            "BUILDLIGHT_URL": self.url(of),
             "BUILDLIGHT_API_KEY": self.admin_key,
         }
         return subprocess.run(
@@ -307,7 +312,7 @@ class Fleet:
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 

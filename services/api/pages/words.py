@@ -36,6 +36,11 @@ _LOOKS = {
     "failed": Look("failed", "cross", "bad"),
     "pending": Look("pending", "dots", "wait"),
     "succeeded": Look("succeeded", "check", "good"),
+    # Of targets.
+    "complete": Look("complete", "check", "good"),
+    "incomplete": Look("incomplete", "cross", "bad"),
+    "failing": Look("polls fail", "bolt", "bad"),
+    "not_measured": Look("not measured", "ask", "odd"),
 }
 
 

@@ -11,7 +11,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from buildlight_contracts.builds import BuildObservedV1
 from buildlight_contracts.testing import example
-from tests.api_stage import Running, Stage, fill, running, staged
+from tests.api_stage import Running, Stage, Watched, fill, running, staged, watch
 
 CHROMIUM = Path("/usr/bin/chromium")
 NODE_MODULES = Path(__file__).parents[3] / "node_modules"
@@ -51,6 +51,61 @@ async def page() -> AsyncIterator[Page]:
         yield opened
         await browser.close()
     assert complaints == []
+
+
+TARGETS = (
+    Watched("acme/shop", days=((12, 0, 0, 0), (31, 1, 0, 0), (28, 0, 0, 0))),
+    Watched(
+        "acme/warehouse",
+        days=((9, 0, 2, 1), (22, 0, 0, 0)),
+        gaps=(
+            ("30433641", 1, "missing", "never_listed", "No listing that was polled has shown it."),
+            (
+                "30433644",
+                2,
+                "missing",
+                "unreadable",
+                "Listed, and refused: it, or its run, could not be read.",
+            ),
+            (
+                "30433650",
+                1,
+                "open",
+                "end_not_seen",
+                "It has ended, and no observation of that end is recorded.",
+            ),
+        ),
+        asked_again=3,
+    ),
+    Watched(
+        "acme/mobile-app",
+        days=((4, 0, 0, 0),),
+        measured=timedelta(hours=7),
+        worked=timedelta(hours=6, minutes=12),
+        failing=(
+            timedelta(hours=6, minutes=11),
+            "unauthorized",
+            "GitHub refuses the token. Make a new one and set GITHUB_TOKEN.",
+        ),
+        postponed="GitHub refuses the token. Make a new one and set GITHUB_TOKEN.",
+    ),
+    Watched("acme/design-system", measured=None, worked=None),
+)
+"""One of each kind."""
+
+
+async def test_what_is_missing_is_on_a_page(api: Running, stage: Stage, page: Page) -> None:
+    """Each target with its figures and reasons; a failing one with when it last worked and why."""
+    await page.goto(f"{api.url}/completeness")
+    await expect(page.locator("#verdict")).to_contain_text("Nothing is polled")
+    await watch(stage, *TARGETS, now=datetime.now(UTC))
+    await page.goto(f"{api.url}/completeness")
+    await expect(page.locator("#verdict")).to_contain_text("lacks 2 attempts and holds 1 open that has ended")
+    await expect(page.locator("table.targets tbody tr:not(.why)")).to_have_count(4)
+    await expect(page.locator("tr.why")).to_contain_text("Polls fail since 6 h ago (unauthorized)")
+    await expect(page.locator("#live")).to_contain_text("No listing that was polled has shown it.")
+    await page.goto(f"{api.url}/completeness?target=acme/shop")
+    await expect(page.locator("#verdict")).to_contain_text("Nothing is missing: the log has all 71 attempts")
 
 
 async def test_a_build_appears_without_a_reload(api: Running, stage: Stage, page: Page) -> None:
@@ -125,8 +180,9 @@ async def test_axe_finds_nothing_to_complain_about(
 ) -> None:
     """No page breaks a rule of axe-core, in light and in dark, and none is wider than a phone."""
     failed = await fill(stage, datetime.now(UTC))
+    await watch(stage, *TARGETS, now=datetime.now(UTC))
     await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    for path in ("/", "/builds?state=failure", f"/builds/{failed}"):
+    for path in ("/", "/builds?state=failure", f"/builds/{failed}", "/completeness?since=7d"):
         await page.set_viewport_size({"width": 1280, "height": 900})
         await page.goto(api.url + path)
         # Through the debugger, which the page's own policy does not bind.

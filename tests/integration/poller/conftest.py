@@ -21,10 +21,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from buildlight_contracts.catalogue import fact_of, parse
-from buildlight_contracts.commands import PollTargetV1
+from buildlight_contracts.catalogue import command_of, fact_of, parse
+from buildlight_contracts.commands import CollectReportsV1, Command, PollTargetV1, RefreshBuildV1
 from buildlight_contracts.envelope import TYPE_PREFIX, Envelope, Fact
-from buildlight_contracts.routing import INTAKE
+from buildlight_contracts.routing import COMMANDS, INTAKE
 from chassis.topology import declare
 from services.poller.provider import Target
 from services.poller.service import PollerService, build
@@ -131,10 +131,11 @@ def bare(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
 
 @dataclass
 class Intake:
-    """Everything that was recorded, in order, duplicates included."""
+    """Everything that was recorded, in order, duplicates included; and the reports that were asked for."""
 
     exchange: aio_pika.abc.AbstractExchange
     envelopes: list[Envelope] = field(default_factory=list)
+    collections: list[Command] = field(default_factory=list)
     _markers: set[str] = field(default_factory=set)
 
     def facts(self, kind: type[FactT]) -> list[FactT]:
@@ -146,6 +147,10 @@ class Intake:
 
     def forget(self) -> None:
         self.envelopes.clear()
+        self.collections.clear()
+
+    async def hear_command(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
+        self.collections.append(command_of(parse(message.body)))
 
     async def hear(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
         if message.routing_key == "test.marker":
@@ -174,6 +179,9 @@ async def intake(amqp_url: str) -> AsyncIterator[Intake]:
         await queue.bind(exchange, "#")
         heard = Intake(exchange)
         await queue.consume(heard.hear, no_ack=True)
+        collect = await channel.declare_queue("test.collect", auto_delete=True)
+        await collect.bind(await channel.get_exchange(COMMANDS.name), CollectReportsV1.type)
+        await collect.consume(heard.hear_command, no_ack=True)
         yield heard
 
 
@@ -193,6 +201,17 @@ class Poller:
             ),
             expires_at=datetime.now(UTC) + timedelta(seconds=expires_in),
         )
+
+    async def refresh(self, run_id: int | str, *, target: Target | None = None, **options: Any) -> None:
+        """Ask for a look at one run."""
+        asked = target or self.targets[0]
+        command = RefreshBuildV1(
+            **{"reason": "asked", "due_at": datetime.now(UTC), "priority": "normal"}
+            | {"provider": asked.provider, "instance": asked.instance, "target": asked.name}
+            | {"run_id": str(run_id)}
+            | options
+        )
+        await self.service.broker.command(command)
 
     async def poll(self, *targets: Target) -> None:
         """Ask for a poll of each target, or of all, and wait until they are over and heard."""
@@ -233,7 +252,11 @@ def start_poller(
     database_url: str, amqp_url: str, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> StartPoller:
     """Start a poller on repositories of a sandbox, with settings of the test's own."""
-    for name in [name for name in os.environ if name.startswith(("GITHUB_", "WORKER_", "ENABLE_"))]:
+    for name in [
+        name
+        for name in os.environ
+        if name.startswith(("GITHUB_", "GITLAB_", "JENKINS_", "WORKER_", "POLLING_", "ENABLE_"))
+    ]:
         monkeypatch.delenv(name)
 
     @asynccontextmanager
@@ -248,15 +271,16 @@ def start_poller(
             "github_repositories": tuple(repositories),
             "jitter_seconds": 0,
             "timeout_seconds": 5,
+            "deployments_minutes": 0,
         }
         loaded = PollerSettings.load(**given | settings)
         service = build(loaded)
         database = await asyncpg.connect(database_url)
         await service.start()
-        schedule, *others = service.tasks
-        running = [asyncio.create_task(task()) for task in ([schedule] if tasks else []) + others]
+        *schedules, outbox = service.tasks
+        running = [asyncio.create_task(task()) for task in (*(schedules if tasks else ()), outbox)]
         try:
-            yield Poller(service, database, loaded.github_targets, intake)
+            yield Poller(service, database, loaded.watch.targets, intake)
         finally:
             for task in running:
                 task.cancel()

@@ -10,6 +10,7 @@ from buildlight_contracts.builds import BuildObservedV1, BuildUnavailableV1, Job
 from buildlight_contracts.operations import PollFailedV1
 from buildlight_contracts.states import State
 from services.poller.attempts import LATE_JOBS_TRIES
+from services.poller.provider import Done
 from services.poller.providers.github import client
 from tests.corpora import corpus
 from tests.integration.poller.conftest import Intake, Sandbox, StartPoller
@@ -299,3 +300,20 @@ async def test_recorded_rows_come_in_as_they_are(
     assert {(f.build.attempt, f.status) for f in intake.facts(BuildUnavailableV1)} == {(1, 404)}
     assert len(intake.facts(BuildUnavailableV1)) == sum(1 for _, attempt, _, _ in served if attempt == 2)
     assert intake.facts(PollFailedV1) == []
+
+
+async def test_a_rerun_that_was_asked_for_is_seen(
+    bare: Sandbox, start_poller: StartPoller, intake: Intake
+) -> None:
+    """What the provider was made to do comes back as the next attempt, with its jobs."""
+    run = bare.run(repository="acme/again", status="completed", conclusion="failure")
+    async with start_poller(bare, ["acme/again"]) as poller:
+        await poller.poll()
+        [first] = intake.facts(BuildObservedV1)
+        [provider] = poller.service.providers.values()
+        done = await provider.rerun(poller.targets[0], first.build, failed_only=True)
+        assert isinstance(done, Done)
+        intake.forget()
+        await poller.poll()
+    assert [shown(b) for b in intake.facts(BuildObservedV1)] == [(str(run["id"]), 2, "queued", None)]
+    assert [job.raw_status for job in intake.facts(JobObservedV1)] == ["queued"]

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -14,9 +14,13 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
 from tests.corpora import corpus
-from tests.integration.sandbox.conftest import CHECKOUT, Running
+from tests.integration.sandbox.conftest import CHECKOUT, Running, as_app
 
-Check = Callable[[str, httpx.Response], None]
+
+class Check(Protocol):
+    def __call__(self, path: str, response: httpx.Response, method: str = "get") -> None: ...
+
+
 RUN = "/repos/{owner}/{repo}/actions/runs/{run_id}"
 
 
@@ -39,13 +43,17 @@ def described() -> Check:
     document = _description()
     registry: Registry[Any] = Registry().with_resource("urn:github", DRAFT4.create_resource(document))
 
-    def check(path: str, response: httpx.Response) -> None:
-        answers = document["paths"][path]["get"]["responses"]
+    def check(path: str, response: httpx.Response, method: str = "get") -> None:
+        answers = document["paths"][path][method]["responses"]
         assert str(response.status_code) in answers, (path, response.status_code, response.text[:300])
         answer = answers[str(response.status_code)]
-        place = f"paths/{path.replace('~', '~0').replace('/', '~1')}/get/responses/{response.status_code}"
+        escaped = path.replace("~", "~0").replace("/", "~1")
+        place = f"paths/{escaped}/{method}/responses/{response.status_code}"
         if "$ref" in answer:
             place = answer["$ref"].removeprefix("#/")
+        elif "content" not in answer:
+            assert response.content == b""
+            return
         reference = f"urn:github#/{place}/content/application~1json/schema"
         validator = OAS30Validator(
             {"$ref": reference}, registry=registry, format_checker=OAS30Validator.FORMAT_CHECKER
@@ -90,6 +98,129 @@ def test_runs_of_every_kind_answer_as_described(sandbox: Running, described: Che
             described(
                 f"{RUN}/attempts/{{attempt_number}}/jobs", sandbox.get(f"{path}/attempts/{attempt}/jobs")
             )
+
+
+def test_what_runs_leave_answers_as_described(sandbox: Running, described: Check) -> None:
+    """Artifacts, their download, single jobs and logs, of living runs and of scripted ones."""
+    params = {"status": "completed", "per_page": 100}
+    artifacts = []
+    for run in sandbox.get("/repos/acme/shop/actions/runs", params=params).json()["workflow_runs"][:40]:
+        path = run["url"].removeprefix(sandbox.github)
+        listed = sandbox.get(f"{path}/artifacts")
+        described(f"{RUN}/artifacts", listed)
+        artifacts += listed.json()["artifacts"]
+        described(f"{RUN}/logs", sandbox.get(f"{path}/logs"))
+        for job in sandbox.get(f"{path}/jobs").json()["jobs"]:
+            at = job["url"].removeprefix(sandbox.github)
+            described("/repos/{owner}/{repo}/actions/jobs/{job_id}", sandbox.get(at))
+            if job["conclusion"] != "skipped" and job["steps"]:
+                described("/repos/{owner}/{repo}/actions/jobs/{job_id}/logs", sandbox.get(f"{at}/logs"))
+    assert len(artifacts) > 20
+    for artifact in artifacts[:10]:
+        at = artifact["url"].removeprefix(sandbox.github)
+        described("/repos/{owner}/{repo}/actions/artifacts/{artifact_id}", sandbox.get(at))
+        described(
+            "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}", sandbox.get(f"{at}/zip")
+        )
+    script = {
+        "repository": "acme/left",
+        "status": "completed",
+        "artifacts": [{"name": "old", "files": {"junit.xml": "<testsuite/>"}, "expired": True}],
+    }
+    path = f"/repos/acme/left/actions/runs/{sandbox.control('POST', '/github/runs', json=script)['id']}"
+    [old] = sandbox.get(f"{path}/artifacts").json()["artifacts"]
+    assert old["expired"]
+    described(
+        "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}",
+        sandbox.get(f"{old['url'].removeprefix(sandbox.github)}/zip"),
+    )
+
+
+def test_changes_answer_as_described(sandbox: Running, described: Check) -> None:
+    """Rerun, cancel, delete and commit statuses have the shape GitHub promises, and so has a refusal."""
+    script = {"repository": "acme/changed", "status": "completed", "conclusion": "failure"}
+    path = f"/repos/acme/changed/actions/runs/{sandbox.control('POST', '/github/runs', json=script)['id']}"
+    described(f"{RUN}/rerun", sandbox.post(f"{path}/rerun"), "post")
+    described(f"{RUN}/cancel", sandbox.post(f"{path}/cancel"), "post")
+    described(f"{RUN}/cancel", sandbox.post(f"{path}/cancel"), "post")
+    described(f"{RUN}/rerun-failed-jobs", sandbox.post(f"{path}/rerun-failed-jobs"), "post")
+    sandbox.post(f"{path}/cancel")
+    described(RUN, sandbox.ask("DELETE", path), "delete")
+    assert sandbox.get(path).status_code == 404
+    body = {
+        "state": "success",
+        "context": "flaky tests",
+        "description": "none",
+        "target_url": "https://x.test/",
+    }
+    described(
+        "/repos/{owner}/{repo}/statuses/{sha}",
+        sandbox.post("/repos/acme/shop/statuses/0a1b2c", json=body),
+        "post",
+    )
+    described(
+        "/repos/{owner}/{repo}/commits/{ref}/statuses",
+        sandbox.get("/repos/acme/shop/commits/0a1b2c/statuses"),
+    )
+
+
+def test_deployments_answer_as_described(sandbox: Running, described: Check) -> None:
+    """Deployments and their statuses, in all the states there are."""
+    listed = sandbox.get("/repos/acme/shop/deployments", params={"per_page": 100})
+    described("/repos/{owner}/{repo}/deployments", listed)
+    states = set()
+    for one in listed.json():
+        at = one["url"].removeprefix(sandbox.github)
+        described("/repos/{owner}/{repo}/deployments/{deployment_id}", sandbox.get(at))
+        statuses = sandbox.get(f"{at}/statuses")
+        described("/repos/{owner}/{repo}/deployments/{deployment_id}/statuses", statuses)
+        states |= {status["state"] for status in statuses.json()}
+    assert states >= {"pending", "in_progress", "success", "inactive"}
+
+
+def test_owners_answer_as_described(sandbox: Running, described: Check) -> None:
+    """Organisations and the repositories of organisations, people and the token's owner."""
+    described("/orgs/{org}", sandbox.get("/orgs/acme"))
+    described("/orgs/{org}/repos", sandbox.get("/orgs/acme/repos"))
+    described("/users/{username}/repos", sandbox.get("/users/acme/repos"))
+    described("/user/repos", sandbox.get("/user/repos"))
+    described("/orgs/{org}", sandbox.get("/orgs/nobody"))
+    archived = {one["full_name"]: one["archived"] for one in sandbox.get("/orgs/acme/repos").json()}
+    assert archived["acme/attic"]
+    assert not archived["acme/shop"]
+
+
+def test_an_app_is_answered_as_described(sandbox: Running, described: Check) -> None:
+    """Its installation, the token it gets, what that sees, and the check runs it makes."""
+    described(
+        "/repos/{owner}/{repo}/installation", sandbox.get("/repos/acme/shop/installation", headers=as_app())
+    )
+    found = sandbox.get("/orgs/acme/installation", headers=as_app())
+    described("/orgs/{org}/installation", found)
+    described("/users/{username}/installation", sandbox.get("/users/acme/installation", headers=as_app()))
+    made = sandbox.post(f"/app/installations/{found.json()['id']}/access_tokens", headers=as_app())
+    described("/app/installations/{installation_id}/access_tokens", made, "post")
+    headers = {"authorization": f"Bearer {made.json()['token']}"}
+    described("/installation/repositories", sandbox.get("/installation/repositories", headers=headers))
+    note = {"path": "a.py", "start_line": 1, "end_line": 1, "annotation_level": "warning", "message": "flaky"}
+    body = {
+        "name": "flaky tests",
+        "head_sha": "0a1b2c",
+        "status": "completed",
+        "conclusion": "neutral",
+        "output": {"title": "1 flaky test", "summary": "It passed when run again.", "annotations": [note]},
+    }
+    checks = "/repos/acme/shop/check-runs"
+    check = sandbox.post(checks, json=body, headers=headers)
+    described("/repos/{owner}/{repo}/check-runs", check, "post")
+    one = f"{checks}/{check.json()['id']}"
+    described("/repos/{owner}/{repo}/check-runs/{check_run_id}", sandbox.get(one, headers=headers))
+    changed = sandbox.ask("PATCH", one, json={"conclusion": "failure"}, headers=headers)
+    described("/repos/{owner}/{repo}/check-runs/{check_run_id}", changed, "patch")
+    described(
+        "/repos/{owner}/{repo}/commits/{ref}/check-runs",
+        sandbox.get("/repos/acme/shop/commits/0a1b2c/check-runs", headers=headers),
+    )
 
 
 def test_errors_answer_as_described(sandbox: Running, described: Check) -> None:
@@ -176,6 +307,73 @@ def test_gitlab_answers_as_described(sandbox: Running) -> None:
         assert rows
         for row in rows:
             assert _unlike(row, schema.get("items", schema), document, path) == []
+
+
+@pytest.fixture(scope="module")
+def gitlab_described() -> Callable[[str, str, httpx.Response], None]:
+    """Compares an answer of GitLab's CI with what its description says about that path."""
+    document = yaml.load(corpus("openapi/gitlab-v2.yaml").read_text(), Loader=yaml.CSafeLoader)
+
+    def check(method: str, path: str, response: httpx.Response) -> None:
+        assert response.is_success, (path, response.text)
+        described = document["paths"][f"/api/v4/projects/{{id}}{path}"][method]["responses"]
+        schema = described.get(str(response.status_code), described.get("200"))["schema"]
+        rows = response.json() if isinstance(response.json(), list) else [response.json()]
+        assert rows
+        for row in rows:
+            assert _unlike(row, schema.get("items", schema), document, path) == []
+
+    return check
+
+
+def test_gitlabs_ci_answers_as_described(
+    sandbox: Running, gitlab_described: Callable[[str, str, httpx.Response], None]
+) -> None:
+    """Pipelines of every kind, their jobs, trigger jobs, reports, deployments, and what changes them."""
+    project = "/projects/acme%2Fplatform%2Fbilling"
+    params: dict[str, Any] = {"per_page": 100}
+    listings = [
+        sandbox.lab("GET", f"{project}/pipelines", params=params | more)
+        for more in ({}, {"source": "parent_pipeline"}, {"source": "schedule"})
+    ]
+    kinds: dict[tuple[str, ...], int] = {}
+    for listing in listings:
+        gitlab_described("get", "/pipelines", listing)
+        kinds |= {(row["source"], row["status"]): row["id"] for row in listing.json()}
+    assert len(kinds) > 5
+    jobs: dict[str, dict[str, Any]] = {}
+    bridges = 0
+    for number in kinds.values():
+        one = f"{project}/pipelines/{number}"
+        gitlab_described("get", "/pipelines/{pipeline_id}", sandbox.lab("GET", one))
+        gitlab_described(
+            "get", "/pipelines/{pipeline_id}/test_report", sandbox.lab("GET", f"{one}/test_report")
+        )
+        found = sandbox.lab("GET", f"{one}/jobs", params=params | {"include_retried": "true"})
+        if found.json():
+            gitlab_described("get", "/pipelines/{pipeline_id}/jobs", found)
+            jobs |= {row["status"]: row for row in found.json()}
+        found = sandbox.lab("GET", f"{one}/bridges")
+        if found.json():
+            bridges += 1
+            gitlab_described("get", "/pipelines/{pipeline_id}/bridges", found)
+    assert bridges
+    assert {"success", "failed"} <= set(jobs)
+    for row in jobs.values():
+        gitlab_described("get", "/jobs/{job_id}", sandbox.lab("GET", f"{project}/jobs/{row['id']}"))
+    gitlab_described("get", "/deployments", sandbox.lab("GET", f"{project}/deployments"))
+    made = sandbox.control(
+        "POST", "/gitlab/pipelines", json={"project": "acme/described", "status": "failed"}
+    )
+    place = "/projects/acme%2Fdescribed"
+    one = f"{place}/pipelines/{made['id']}"
+    gitlab_described("post", "/pipelines/{pipeline_id}/retry", sandbox.lab("POST", f"{one}/retry"))
+    gitlab_described("post", "/pipelines/{pipeline_id}/cancel", sandbox.lab("POST", f"{one}/cancel"))
+    gitlab_described("post", "/pipeline", sandbox.lab("POST", f"{place}/pipeline", json={"ref": "main"}))
+    status = {"state": "success", "name": "flaky tests", "description": "none"}
+    gitlab_described(
+        "post", "/statuses/{sha}", sandbox.lab("POST", f"{place}/statuses/{made['sha']}", json=status)
+    )
 
 
 def _unlike(value: Any, schema: dict[str, Any], document: dict[str, Any], at: str) -> list[str]:

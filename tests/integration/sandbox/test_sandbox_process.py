@@ -15,10 +15,15 @@ def test_the_ready_line_has_all_addresses(sandbox: Running) -> None:
     """Whoever starts the sandbox learns everything from one line."""
     assert set(sandbox.addresses) == {
         "github",
+        "github_app_id",
         "github_repos",
         "github_token",
         "gitlab",
         "gitlab_token",
+        "jenkins",
+        "jenkins_username",
+        "jenkins_token",
+        "gitlab_projects",
         "slack",
         "smtp_host",
         "smtp_port",

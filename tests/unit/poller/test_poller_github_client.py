@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from services.poller import calls
 from services.poller.provider import Page, PollFailedError, Span, Target
-from services.poller.providers.github.client import GitHub, is_rate_limit
+from services.poller.providers.github.api import is_rate_limit
+from services.poller.providers.github.client import GitHub
 
 TARGET = Target("github", "github.test", "acme/shop")
 API = "https://github.test/api/v3"

@@ -6,19 +6,25 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chassis.settings import BadSettings
+from services.poller.provider import Target
 from services.poller.settings import PollerSettings
+from services.poller.targets import Pattern, Watch
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith(("GITHUB_", "WORKER_", "ENABLE_", "BUILDLIGHT_"))]:
+    for name in [
+        n
+        for n in os.environ
+        if n.startswith(("GITHUB_", "GITLAB_", "JENKINS_", "WORKER_", "POLLING_", "ENABLE_", "BUILDLIGHT_"))
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BUILDLIGHT_DATABASE_URL", "postgresql://localhost/x")
     monkeypatch.setenv("BUILDLIGHT_AMQP_URL", "amqp://localhost/")
 
 
 def names(settings: PollerSettings) -> list[str]:
-    return [target.name for target in settings.github_targets]
+    return [target.name for target in settings.github_watch.targets]
 
 
 def test_the_older_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +42,7 @@ def test_the_older_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     settings = PollerSettings.load()
     assert names(settings) == ["acme/shop", "acme/app"]
-    assert {t.instance for t in settings.github_targets} == {"github.acme.example"}
+    assert {t.instance for t in settings.github_watch.targets} == {"github.acme.example"}
     assert (settings.interval, settings.jitter) == (timedelta(seconds=5), timedelta(seconds=5))
     assert settings.since == datetime(2025, 12, 31, 23, tzinfo=UTC)
     assert "ghp_secret" not in repr(settings)
@@ -78,4 +84,97 @@ def test_repositories_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the variable and the way out."""
     monkeypatch.setenv("GITHUB_REPOS", "acme/shop")
     with pytest.raises(BadSettings, match=r"GITHUB_TOKEN: .*ENABLE_GH=false"):
+        PollerSettings.load()
+
+
+def test_the_older_variables_of_jenkins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off until it is switched on; then its jobs, else the default one."""
+    for name, value in {
+        "JENKINS_URL": "http://jenkins.acme.example/ci/",
+        "JENKINS_USERNAME": "bot",
+        "JENKINS_API_TOKEN": "a-secret",
+        "JENKINS_DEFAULT_JOB": "shop",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert PollerSettings.load().watch == Watch()
+    monkeypatch.setenv("ENABLE_JENKINS", "true")
+    settings = PollerSettings.load()
+    # Looked up, all of them: a multibranch project stands for its branches.
+    assert settings.watch == Watch(patterns=(Pattern("jenkins", "jenkins.acme.example", "shop"),))
+    assert settings.jenkins_url == "http://jenkins.acme.example/ci"
+    assert "a-secret" not in repr(settings)
+    monkeypatch.setenv("JENKINS_JOBS", "myapp-pipeline, payments/api/main, payments/*")
+    watch = PollerSettings.load().watch
+    assert [p.text for p in watch.patterns] == ["myapp-pipeline", "payments/api/main", "payments/*"]
+
+
+def test_gitlab_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projects by path, groups by pattern; the API's address may be given for GitLab's own."""
+    for name, value in {
+        "GITLAB_URL": "https://gitlab.acme.example/api/v4",
+        "GITLAB_TOKEN": "glpat-secret",
+        "GITLAB_PROJECTS": "acme/payments/api, acme/*",
+        "BUILDLIGHT_GITLAB_EXCLUDE": "acme/archive/*",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = PollerSettings.load()
+    assert settings.watch.targets == (Target("gitlab", "gitlab.acme.example", "acme/payments/api"),)
+    assert not settings.watch.admits(Target("gitlab", "gitlab.acme.example", "acme/archive/old"))
+    assert settings.gitlab_api_url == "https://gitlab.acme.example/api/v4"
+    monkeypatch.setenv("ENABLE_GITLAB", "false")
+    assert PollerSettings.load().watch == Watch()
+
+
+def test_a_github_app_stands_in_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its id and key, by the names of the system this replaces; a key is in no text."""
+    monkeypatch.setenv("GITHUB_REPOS", "acme/shop")
+    monkeypatch.setenv("GITHUB_APP_ID", "123456")
+    monkeypatch.setenv("GITHUB_PRIVATE_KEY", "FAKE_PRIVATE_KEY_FOR_TESTS")
+    settings = PollerSettings.load()
+    assert settings.github_app is not None
+    assert settings.github_app.app_id == "123456"
+    assert "FAKE_PRIVATE" not in repr(settings)
+
+
+def test_minutes_count_where_seconds_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """POLLING_INTERVAL_MINUTES is an older system's; WORKER_POLL_INTERVAL wins over it."""
+    monkeypatch.setenv("POLLING_INTERVAL_MINUTES", "5")
+    monkeypatch.setenv("POLLING_ENABLED", "false")
+    assert PollerSettings.load().interval == timedelta(minutes=5)
+    assert not PollerSettings.load().polling_enabled
+    monkeypatch.setenv("WORKER_POLL_INTERVAL", "30")
+    assert PollerSettings.load().interval == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"GITLAB_PROJECTS": "acme/shop"}, r"GITLAB_TOKEN: .*ENABLE_GITLAB=false"),
+        ({"GITLAB_PROJECTS": "shop"}, r"^GITLAB_PROJECTS: .*write its path"),
+        ({"GITLAB_PROJECTS": "*/shop"}, r"^GITLAB_PROJECTS: "),
+        ({"GITLAB_PROJECTS": "acme//shop"}, r"^GITLAB_PROJECTS: "),
+        ({"GITLAB_URL": "gitlab.example"}, r"^GITLAB_URL: .*whole address"),
+        ({"ENABLE_JENKINS": "true"}, r"JENKINS_URL: .*ENABLE_JENKINS"),
+        ({"JENKINS_JOBS": "a/../b"}, r"^JENKINS_JOBS: .*full name"),
+        (
+            {"ENABLE_JENKINS": "1", "JENKINS_URL": "http://j", "JENKINS_USERNAME": "bot"},
+            r"JENKINS_API_TOKEN: .*JENKINS_USERNAME",
+        ),
+        (
+            {"ENABLE_JENKINS": "1", "JENKINS_URL": "http://j", "JENKINS_API_TOKEN": "t"},
+            r"^JENKINS_API_TOKEN: .*JENKINS_USERNAME",
+        ),
+        ({"GITHUB_APP_ID": "1"}, r"GITHUB_PRIVATE_KEY: .*GITHUB_APP_ID"),
+        ({"GITHUB_PRIVATE_KEY": "k"}, r"^GITHUB_PRIVATE_KEY: .*GITHUB_APP_ID"),
+        ({"GITHUB_REPOS": "*/shop", "GITHUB_TOKEN": "t"}, r"^GITHUB_REPOS: .*owner/\*"),
+        ({"BUILDLIGHT_DISCOVERY_MINUTES": "0"}, r"^BUILDLIGHT_DISCOVERY_MINUTES: "),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    """Each with the variable to mend, and how."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings, match=said):
         PollerSettings.load()

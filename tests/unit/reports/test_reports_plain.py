@@ -1,4 +1,3 @@
-
 """Runs of plain cases are read without the parser, and nobody can tell."""
 
 import json
@@ -8,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reports.junit
+import reports.plain
 from buildlight_contracts.test_results import TestCase
 from reports.errors import UnreadableError
 from tests.corpora import corpus
@@ -73,7 +73,7 @@ def test_every_recorded_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_runs_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does happen: of a long report nearly all goes that way, and the cases are valid."""
     taken = 0
-    take = reports.junit.take
+    take = reports.plain.take
 
     def counting(text: str, at: int) -> tuple[list[tuple[str, str, str]], int]:
         nonlocal taken

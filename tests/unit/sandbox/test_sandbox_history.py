@@ -1,6 +1,6 @@
 """The living history: decided by its seed, moving with its clock, bounded."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import chain, islice, pairwise
 
 import pytest
@@ -8,7 +8,9 @@ import pytest
 from sandbox import catalogue
 from sandbox.clock import Clock
 from sandbox.history import History, RunState
+from sandbox.shelves import Living
 from sandbox.story import Story
+from sandbox.suites import has_tests
 
 START = 1_800_000_000.0
 HOURS = 3600.0
@@ -201,3 +203,35 @@ def test_a_frozen_clock_stands_and_goes_on() -> None:
     assert all(START + 500 <= run.created <= START + 530 for run in later if run.id in fresh)
     old = {run.id: run.created for run in still}
     assert all(run.created == old[run.id] for run in later if run.id in old)
+
+
+def test_the_storys_breakages_and_flakes_reach_the_tests() -> None:
+    """In two days of a repository some tests pass on the commit they failed on, and some fail push after push."""
+    history, clock = company(count=2)
+    now = clock.pretend(START)
+    living = Living(history, clock)
+    flaky: dict[str, set[tuple[str, bool]]] = defaultdict(set)
+    broken: dict[str, list[bool]] = defaultdict(list)
+    for run in reversed(list(history.runs("acme/payments", now))):
+        for attempt in range(1, run.attempt + 1):
+            for job in history.jobs(run.id, now, attempt) or ():
+                if job.conclusion not in ("success", "failure") or not has_tests(job.name):
+                    continue
+                state = history.run(run.id, now, attempt)
+                assert state is not None
+                for result in living.results(state, job):
+                    test = f"{job.name} {result.test.group} {result.test.deed}"
+                    flaky[test].add((run.sha, result.trouble is not None))
+                    if run.branch == "main" and attempt == 1:
+                        broken[test].append(result.trouble is not None)
+    both = [t for t, seen in flaky.items() if any((sha, not bad) in seen for sha, bad in seen)]
+    assert 1 <= len(both) < len(flaky) / 4
+    assert any((True, True) in pairwise(ends) for ends in broken.values())
+
+
+def test_some_runs_are_open_for_days() -> None:
+    """Somewhere in the company a deployment waits for an approval that nobody gives."""
+    history, clock = company()
+    now = clock.pretend(START)
+    waiting = [run for run in everything(history, now) if run.status == "waiting"]
+    assert any(START - run.created > 8 * HOURS for run in waiting)

@@ -64,41 +64,43 @@ def build_of(row: Any, *, instance: str, repository: str) -> BuildObservedV1:
     Raises:
         BadRowError: without an id, a repository's id, a workflow's id, or any time.
     """
-    run = _object(row, "the run")
-    place = _part(run, "repository")
-    created, started, updated = (_moment(run.get(k)) for k in ("created_at", "run_started_at", "updated_at"))
+    run = object_at(row, "the run")
+    place = part_of(run, "repository")
+    created, started, updated = (
+        moment_of(run.get(k)) for k in ("created_at", "run_started_at", "updated_at")
+    )
     shown_at = updated or started or created
-    run_id = _id(run, "id")
+    run_id = id_of(run, "id")
     if shown_at is None:
         raise BadRowError(f"run {run_id}: no readable time")
-    commit = _part(run, "head_commit")
-    message = _text(commit.get("message"))
-    status, conclusion = _raw(run.get("status")), _raw(run.get("conclusion"))
+    commit = part_of(run, "head_commit")
+    message = text_of(commit.get("message"))
+    status, conclusion = raw_of(run.get("status")), raw_of(run.get("conclusion"))
     state = state_of(status, conclusion)
-    workflow_id = _id(run, "workflow_id")
+    workflow_id = id_of(run, "workflow_id")
     try:
         return BuildObservedV1(
             build=BuildRef(
                 provider=PROVIDER,
                 instance=instance,
-                repository_id=_id(place, "id", "repository.id"),
+                repository_id=id_of(place, "id", "repository.id"),
                 run_id=run_id,
-                attempt=_attempt(run),
+                attempt=attempt_of(run),
             ),
-            repository=_text(place.get("full_name")) or repository,
+            repository=text_of(place.get("full_name")) or repository,
             workflow_id=workflow_id,
-            workflow=_text(run.get("name")) or _text(run.get("path")) or workflow_id,
-            run_number=_number(run.get("run_number")),
-            title=_text(run.get("display_title")),
-            event=_text(run.get("event")),
-            branch=_text(run.get("head_branch")),
-            commit_sha=_text(run.get("head_sha")),
+            workflow=text_of(run.get("name")) or text_of(run.get("path")) or workflow_id,
+            run_number=number_of(run.get("run_number")),
+            title=text_of(run.get("display_title")),
+            event=text_of(run.get("event")),
+            branch=text_of(run.get("head_branch")),
+            commit_sha=text_of(run.get("head_sha")),
             commit_message=message.strip().splitlines()[0] if message and message.strip() else None,
-            author=_text(_part(commit, "author").get("name")),
-            actor=_text(_part(run, "triggering_actor").get("login"))
-            or _text(_part(run, "actor").get("login")),
+            author=text_of(part_of(commit, "author").get("name")),
+            actor=text_of(part_of(run, "triggering_actor").get("login"))
+            or text_of(part_of(run, "actor").get("login")),
             pull_request=_pull_request(run.get("pull_requests")),
-            url=_text(run.get("html_url")),
+            url=text_of(run.get("html_url")),
             raw_status=status,
             raw_conclusion=conclusion,
             state=state,
@@ -118,28 +120,40 @@ def job_of(row: Any, *, build: BuildObservedV1) -> JobObservedV1:
     Raises:
         BadRowError: without an id or a name.
     """
-    job = _object(row, "the job")
-    job_id = _id(job, "id")
-    created, started, finished = (_moment(job.get(k)) for k in ("created_at", "started_at", "completed_at"))
-    status, conclusion = _raw(job.get("status")), _raw(job.get("conclusion"))
-    name = _text(job.get("name"))
+    return job_under(row, ref=build.build, otherwise_at=build.updated_at)
+
+
+def job_under(row: Any, *, ref: BuildRef, otherwise_at: datetime | None = None) -> JobObservedV1:
+    """A `job` of the attempt `ref` as a fact; `otherwise_at` stands in where the job itself has no time.
+
+    Raises:
+        BadRowError: without an id, a name, or any time.
+    """
+    job = object_at(row, "the job")
+    job_id = id_of(job, "id")
+    created, started, finished = (moment_of(job.get(k)) for k in ("created_at", "started_at", "completed_at"))
+    status, conclusion = raw_of(job.get("status")), raw_of(job.get("conclusion"))
+    name = text_of(job.get("name"))
     if name is None:
         raise BadRowError(f"job {job_id}: no name")
+    observed_at = finished or max((t for t in (created, started) if t), default=otherwise_at)
+    if observed_at is None:
+        raise BadRowError(f"job {job_id}: no readable time")
     steps = job.get("steps")
     try:
         return JobObservedV1(
-            build=build.build,
+            build=ref,
             job_id=job_id,
             name=name,
-            runner=_text(job.get("runner_name")) or None,
-            url=_text(job.get("html_url")),
+            runner=text_of(job.get("runner_name")) or None,
+            url=text_of(job.get("html_url")),
             raw_status=status,
             raw_conclusion=conclusion,
             state=state_of(status, conclusion),
             created_at=created,
             started_at=started,
             finished_at=finished,
-            observed_at=finished or max((t for t in (created, started) if t), default=build.updated_at),
+            observed_at=observed_at,
             steps=tuple(
                 _step(step, place)
                 for place, step in enumerate(steps if isinstance(steps, list) else (), 1)
@@ -151,63 +165,68 @@ def job_of(row: Any, *, build: BuildObservedV1) -> JobObservedV1:
 
 
 def _step(step: Mapping[str, Any], place: int) -> Step:
-    status, conclusion = _raw(step.get("status")), _raw(step.get("conclusion"))
-    number = _number(step.get("number"))
+    status, conclusion = raw_of(step.get("status")), raw_of(step.get("conclusion"))
+    number = number_of(step.get("number"))
     return Step(
         number=place if number is None else number,
-        name=_text(step.get("name")) or f"step {place}",
+        name=text_of(step.get("name")) or f"step {place}",
         raw_status=status,
         raw_conclusion=conclusion,
         state=state_of(status, conclusion),
-        started_at=_moment(step.get("started_at")),
-        finished_at=_moment(step.get("completed_at")),
+        started_at=moment_of(step.get("started_at")),
+        finished_at=moment_of(step.get("completed_at")),
     )
 
 
-def _object(value: Any, what: str) -> Mapping[str, Any]:
+def object_at(value: Any, what: str) -> Mapping[str, Any]:
+    """A JSON object; raises BadRowError, which calls it `what`."""
     if not isinstance(value, dict):
         raise BadRowError(f"{what} is no JSON object")
     return value
 
 
-def _part(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def part_of(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object under `key`; an empty one where there is none."""
     part = row.get(key)
     return part if isinstance(part, dict) else {}
 
 
-def _id(row: Mapping[str, Any], key: str, what: str | None = None) -> str:
-    number = _number(row.get(key))
+def id_of(row: Mapping[str, Any], key: str, what: str | None = None) -> str:
+    """An id as text; raises BadRowError, which calls it `what`."""
+    number = number_of(row.get(key))
     if number is None or number < 1:
         raise BadRowError(f"{what or key} is missing or no number")
     return str(number)
 
 
-def _attempt(run: Mapping[str, Any]) -> int:
-    """1 where there is none: GitHub counts attempts only since 2021."""
+def attempt_of(run: Mapping[str, Any]) -> int:
+    """The number of a run's attempt; 1 where there is none: GitHub counts attempts only since 2021."""
     value = run.get("run_attempt")
-    number = 1 if value is None else _number(value)
+    number = 1 if value is None else number_of(value)
     if number is None or not 1 <= number <= MOST_ATTEMPTS:
         raise BadRowError(f"run {run.get('id')}: run_attempt is not between 1 and {MOST_ATTEMPTS}")
     return number
 
 
-def _number(value: Any) -> int | None:
+def number_of(value: Any) -> int | None:
+    """An integer that a database can hold; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
 def _pull_request(value: Any) -> int | None:
     first = value[0] if isinstance(value, list) and value else None
-    return _number(first.get("number")) if isinstance(first, dict) else None
+    return number_of(first.get("number")) if isinstance(first, dict) else None
 
 
-def _raw(value: Any) -> str | None:
+def raw_of(value: Any) -> str | None:
     """Exactly what was received; what is no text, as JSON."""
     if value is None:
         return None
     return _writable(value if isinstance(value, str) else json.dumps(value))
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """A text that can be written, cut to a thousand characters; None for anything else."""
     return _writable(value[:_LONGEST_TEXT]) if isinstance(value, str) else None
 
 
@@ -216,7 +235,7 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _moment(value: Any) -> datetime | None:
+def moment_of(value: Any) -> datetime | None:
     """A time of GitHub's in UTC; None for what is none."""
     if not isinstance(value, str):
         return None

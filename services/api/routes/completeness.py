@@ -1,0 +1,126 @@
+"""`/api/v1/targets` and `/api/v1/completeness`: what is polled, how that goes, and whether anything is missing."""
+
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Body, Depends, Query, Response
+from pydantic import BaseModel, Field
+
+from buildlight_contracts.commands import ReconcileTargetV1
+from chassis.broker import Broker
+from chassis.database import Pool
+from chassis.http import HttpError
+from chassis.keys import requires
+from services.api.answers import CompletenessReport, MeasurementsRequested, Targets
+from services.api.conditional import Conditional
+from services.api.queries import completeness
+from services.api.windows import parse_since
+
+LATELY = timedelta(days=2)
+"""A measurement older than this says nothing about now."""
+MOST_GAPS = 100
+USUAL = "30d"
+_EXPIRES = timedelta(minutes=15)
+_ORDER = ("incomplete", "failing", "not_measured", "complete")
+
+
+class Ask(BaseModel):
+    """What to measure now; nothing said is everything that is polled."""
+
+    target: str | None = Field(default=None, max_length=255, examples=["acme/shop"])
+    since: str = Field(default=USUAL, max_length=40, examples=["7d", "2026-03-01"])
+
+
+def router(reader: Pool, writer: Pool, broker: Broker, *, reading: list[Any]) -> APIRouter:
+    """`reader` reads, `writer` checks keys; `reading` guards the GETs."""
+    routes = APIRouter(prefix="/api/v1", tags=["completeness"], route_class=Conditional)
+
+    @routes.get("/targets", response_model=Targets, dependencies=reading)
+    async def list_targets(target: str | None = None) -> dict[str, Any]:
+        """What is polled; of one that fails, when it last worked and why."""
+        return {"targets": await completeness.targets(reader, target=target)}
+
+    @routes.get("/completeness", response_model=CompletenessReport, dependencies=reading)
+    async def show(
+        since: Annotated[
+            str, Query(max_length=40, description="A window such as 7d, or a day such as 2026-03-01")
+        ] = USUAL,
+        target: str | None = None,
+    ) -> dict[str, Any]:
+        """What each provider has and what the log has, as last measured."""
+        return await report_of(reader, since=since, target=target)
+
+    @routes.post(
+        "/completeness",
+        status_code=202,
+        response_model=MeasurementsRequested,
+        dependencies=[Depends(requires("write", writer))],
+    )
+    async def measure(ask: Annotated[Ask, Body()], response: Response) -> dict[str, Any]:
+        """Ask for a measurement of one target or all. Answers 202 when RabbitMQ has the commands safe."""
+        now = datetime.now(UTC)
+        day = parse_since(ask.since, now)
+        found = await completeness.targets(reader, target=ask.target)
+        if not found:
+            what = f"No target {ask.target!r} is polled" if ask.target else "Nothing is polled"
+            raise HttpError(404, f"{what}; GET /api/v1/targets lists what is")
+        requests = []
+        for one in found:
+            command = ReconcileTargetV1(
+                request_id=uuid4(),
+                provider=one["provider"],
+                instance=one["instance"],
+                target=one["target"],
+                since=midnight(day),
+                until=now,
+            )
+            try:
+                await broker.command(command, expires_at=now + _EXPIRES)
+            except LookupError as error:
+                raise HttpError(503, f"No poller has run here yet: {error}", kind="Unavailable") from error
+            requests.append(command.model_dump(include={"request_id", "provider", "instance", "target"}))
+        location = f"/api/v1/completeness?since={day.isoformat()}"
+        response.headers["Location"] = location
+        return {"requests": requests, "location": location}
+
+    return routes
+
+
+async def report_of(
+    reader: Pool, *, since: str, target: str | None = None, now: datetime | None = None
+) -> dict[str, Any]:
+    """The report, as an answer has it.
+
+    Raises:
+        HttpError: 422, `since` is no window or day.
+    """
+    now = now or datetime.now(UTC)
+    day = parse_since(since, now)
+    rows = await completeness.measured(reader, since=day, target=target)
+    found = await completeness.gaps(
+        reader, [row["target_id"] for row in rows], since=midnight(day), most=MOST_GAPS
+    )
+    told = [row | {"status": status_of(row, now), "gaps": found.get(row["target_id"], [])} for row in rows]
+    told.sort(key=lambda row: _ORDER.index(row["status"]))
+    return {
+        "complete": bool(told) and all(row["status"] == "complete" for row in told),
+        "since": day,
+        "targets": told,
+    }
+
+
+def status_of(row: dict[str, Any], now: datetime) -> str:
+    """Whether a target is complete. One that fails may have builds that nobody could count."""
+    if row["missing"] or row["open_but_ended"]:
+        return "incomplete"
+    if row["failing_since"] is not None:
+        return "failing"
+    if row["measured_at"] is None or now - row["measured_at"] > LATELY:
+        return "not_measured"
+    return "complete"
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time_of_day(), UTC)

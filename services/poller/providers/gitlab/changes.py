@@ -1,0 +1,99 @@
+"""What GitLab is asked to change: run again, cancel, show a verdict.
+
+"Run again" means two things here. Only what failed: the same pipeline, in a new derived attempt. All of it: GitLab
+cannot run a whole pipeline again; a new one is started on the same branch, tag or merge request, which may have
+moved on, and without the variables the old one may have been started with.
+"""
+
+import re
+
+from buildlight_contracts.builds import BuildRef
+from buildlight_contracts.commands import PublishCheckV1
+from services.poller.provider import Done, Refused, Target
+from services.poller.providers.gitlab.api import Api, an_answer
+from services.poller.providers.gitlab.fields import number, text
+from services.poller.providers.gitlab.mapping import merge_request_of
+
+STATES = {"success": "success", "failure": "failed", "neutral": "success"}
+"""A commit status knows no neutral: it must hold up nothing."""
+_LONGEST_DESCRIPTION = 255
+_ALREADY = re.compile(r"Cannot transition status via \S+ from :(\w+)")
+
+
+async def rerun(api: Api, target: Target, build: BuildRef, *, failed_only: bool) -> Done | Refused:
+    if failed_only:
+        address = api.project(target.name, f"/pipelines/{build.run_id}/retry")
+        answer = await api.post(address, f"pipeline {build.run_id} of {target.name}")
+        if isinstance(answer, Refused):
+            return answer
+        done = f"GitLab runs the jobs of pipeline {build.run_id} again that failed or were cancelled."
+        return Done(done, text(an_answer(answer).get("web_url")))
+    return await _start_anew(api, target, build)
+
+
+async def _start_anew(api: Api, target: Target, build: BuildRef) -> Done | Refused:
+    what = f"pipeline {build.run_id} of {target.name}"
+    looked = await api.get(api.project(target.name, f"/pipelines/{build.run_id}"), what)
+    if looked.status != 200:
+        return Refused(f"GitLab has no {what} (any more).")
+    old = an_answer(looked)
+    ref, source = text(old.get("ref")), text(old.get("source"))
+    if ref is None or source in ("parent_pipeline", "pipeline"):
+        return Refused(
+            "GitLab cannot start this pipeline anew by itself: another one started it. Run that one again, or "
+            "only the failed jobs of this one."
+        )
+    request = merge_request_of(ref)
+    if request is None:
+        answer = await api.post(api.project(target.name, "/pipeline"), what, {"ref": ref})
+    else:
+        address = api.project(target.name, f"/merge_requests/{request}/pipelines")
+        answer = await api.post(address, what)
+    if isinstance(answer, Refused):
+        return answer
+    new = an_answer(answer)
+    moved = "" if new.get("sha") == old.get("sha") else ", which has moved on to another commit since"
+    return Done(
+        f"GitLab runs no whole pipeline again; it has started pipeline {number(new.get('id'))} on {ref}{moved}.",
+        text(new.get("web_url")),
+    )
+
+
+async def cancel(api: Api, target: Target, build: BuildRef) -> Done | Refused:
+    address = api.project(target.name, f"/pipelines/{build.run_id}/cancel")
+    answer = await api.post(address, f"pipeline {build.run_id} of {target.name}")
+    if isinstance(answer, Refused):
+        return answer
+    row = an_answer(answer)
+    said = f"GitLab was told to cancel pipeline {build.run_id}; it is {text(row.get('status')) or 'unknown'}."
+    return Done(said, text(row.get("web_url")))
+
+
+async def publish_status(api: Api, target: Target, check: PublishCheckV1) -> Done | Refused:
+    """Set the commit's status of this name.
+
+    It becomes a job of the build's pipeline, stage `external`: a failed one makes that pipeline fail.
+    """
+    state = STATES[check.conclusion]
+    body = {
+        "state": state,
+        "name": check.name,
+        "description": check.title[:_LONGEST_DESCRIPTION],
+        "pipeline_id": number(int(check.build.run_id)) if check.build.run_id.isdecimal() else None,
+        "target_url": check.details_url,
+    }
+    answer = await api.post(
+        api.project(target.name, f"/statuses/{check.commit_sha}"),
+        f"commit {check.commit_sha[:12]} of {target.name}",
+        {name: value for name, value in body.items() if value is not None},
+    )
+    left_out = f" {len(check.annotations)} annotations are left out: a status has no room for them."
+    done = Done(
+        f"The commit status {check.name} says {state}." + (left_out if check.annotations else ""),
+        check.details_url,
+    )
+    if isinstance(answer, Refused):
+        already = _ALREADY.search(answer.detail)
+        # GitLab refuses to set what is set: the answer to an earlier try was lost.
+        return done if already and already.group(1) == state else answer
+    return done
