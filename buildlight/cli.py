@@ -7,15 +7,17 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from buildlight import roster
-from buildlight.commands import flaky
+from buildlight.commands import flaky, report
 from chassis import logs, telemetry
 from chassis.settings import BadSettings
 
@@ -27,9 +29,11 @@ app = typer.Typer(
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be handled, and putting it back.")
 app.add_typer(dlq, name="dlq")
 app.add_typer(flaky.app, name="flaky")
+app.command()(report.report)
 
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+WaitForIt = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it is known what came of it.")]
 
 
 def main() -> None:
@@ -117,6 +121,60 @@ def builds(
         ["state", "repository", "workflow", "branch", "run_id", "attempt", "author", "duration_seconds"],
         as_json=as_json,
     )
+
+
+@app.command()
+def rerun(
+    build: Annotated[str, typer.Argument(help="The build's id, as in its address.")],
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the jobs that failed.")] = False,
+    wait: WaitForIt = True,
+    as_json: AsJson = False,
+) -> None:
+    """Have the provider run a build again (needs the scope act). Exit code 1 when it will not, or cannot."""
+    _act("rerun", build, {"failed_only": failed}, wait=wait, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    build: Annotated[str, typer.Argument(help="The build's id, as in its address.")],
+    *,
+    wait: WaitForIt = True,
+    as_json: AsJson = False,
+) -> None:
+    """Have the provider cancel a build (needs the scope act). Exit code 1 when it will not, or cannot."""
+    _act("cancel", build, {}, wait=wait, as_json=as_json)
+
+
+@app.command("logs")
+def show_log(
+    build: Annotated[str, typer.Argument(help="The build's id, as in its address.")],
+    job: Annotated[str | None, typer.Argument(help="Only this job, by its id.")] = None,
+    *,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="The steps of the job with their times, as JSON.")
+    ] = False,
+) -> None:
+    """The whole log of a build or a job, from its provider as it comes, secrets masked."""
+    if steps and job is None:
+        raise fail("--steps is of one job: give its id too", 2)
+    path = f"/api/v1/builds/{quote(build, safe='')}" + (f"/jobs/{quote(job, safe='')}" if job else "")
+    for piece in _client().stream(f"{path}/log" + ("?format=steps" if steps else "")):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.flush()
+
+
+def _act(action: str, build: str, body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    from buildlight import actions  # noqa: PLC0415
+
+    client = _client()
+    told = actions.ask(client, action, quote(build, safe=""), body)
+    told = actions.follow(client, told) if wait else told
+    if as_json:
+        _print_json(told)
+    else:
+        print(actions.in_words(told))  # noqa: T201
+    raise typer.Exit(1 if told["status"] in ("refused", "failed") else 0)
 
 
 @app.command("completeness")
@@ -213,12 +271,21 @@ def replay_dead_letters(dead_letter_ids: list[str]) -> None:
 def _client() -> Any:
     from buildlight.client import Client, ClientError  # noqa: PLC0415
 
+    def left(error: ClientError) -> typer.Exit:
+        return fail(str(error), 4 if error.status in (401, 403) else 1)
+
     class Exiting(Client):
         def request(self, method: str, path: str, **options: Any) -> Any:
             try:
                 return super().request(method, path, **options)
             except ClientError as error:
-                raise fail(str(error), 4 if error.status in (401, 403) else 1) from None
+                raise left(error) from None
+
+        def stream(self, path: str) -> Iterator[bytes]:
+            try:
+                yield from super().stream(path)
+            except ClientError as error:
+                raise left(error) from None
 
     return Exiting.from_environment(os.environ)
 

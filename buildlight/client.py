@@ -1,6 +1,6 @@
 """A small client of Buildlight's own HTTP API, for the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +43,18 @@ class Client:
     def post(self, path: str, body: Any) -> Any:
         return self.request("POST", path, json=body)
 
+    def upload(self, path: str, file: Path, query: Mapping[str, Any]) -> Any:
+        """Send a file as it is, a piece at a time; raises as `request` does."""
+        with file.open("rb") as content:
+            return self.request(
+                "POST",
+                path,
+                params=query,
+                content=content,
+                headers={"Content-Type": "application/octet-stream"},
+                timeout=httpx.Timeout(30, read=600),
+            )
+
     def request(self, method: str, path: str, **options: Any) -> Any:
         """The answer's JSON.
 
@@ -52,13 +64,31 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise ClientError(
-                f"cannot reach {self._url}: {error}. Is `buildlight up` running? Set BUILDLIGHT_URL."
-            ) from None
+            raise self._unreachable(error) from None
         if response.is_error:
-            try:
-                message = response.json()["error"]["message"]
-            except (ValueError, KeyError, TypeError):
-                message = response.text[:200]
-            raise ClientError(f"{response.status_code}: {message}", response.status_code)
+            raise _refused(response)
         return response.json()
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The answer's bytes as they come; raises as `request` does, also while they come."""
+        try:
+            with self._http.stream("GET", path, timeout=httpx.Timeout(30, read=300)) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refused(response)
+                yield from response.iter_bytes()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: httpx.TransportError) -> ClientError:
+        return ClientError(
+            f"cannot reach {self._url}: {error}. Is `buildlight up` running? Set BUILDLIGHT_URL."
+        )
+
+
+def _refused(response: httpx.Response) -> ClientError:
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = response.text[:200]
+    return ClientError(f"{response.status_code}: {message}", response.status_code)

@@ -1,6 +1,7 @@
 """The HTTP side every service shares: one application, one shape of error, a limit on what comes in."""
 
 import http
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -105,7 +106,10 @@ def _answer(
 
 
 class BodyLimit:
-    """Refuses a request body over `largest` bytes with 413, however it is sent."""
+    """Refuses a request body over `largest` bytes with 413, however it is sent.
+
+    Under the paths that `app.state.body_limits` begins with, its own numbers count.
+    """
 
     def __init__(self, app: ASGIApp, *, largest: int) -> None:
         self._app = app
@@ -115,6 +119,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        largest = self._of(scope)
         length = dict(scope["headers"]).get(b"content-length", b"")
         declared = int(length) if length.isdigit() else 0
         seen = 0
@@ -122,10 +127,15 @@ class BodyLimit:
         async def limited() -> Message:
             nonlocal seen
             # What announces itself as too large is refused before a byte of it is read.
-            message = await receive() if declared <= self._largest else {"type": "http.request"}
+            message = await receive() if declared <= largest else {"type": "http.request"}
             seen += len(message.get("body", b""))
-            if max(seen, declared) > self._largest:
-                raise HttpError(413, f"a body may have {self._largest:,} bytes", kind="TooLarge")
+            if max(seen, declared) > largest:
+                raise HttpError(413, f"a body may have {largest:,} bytes", kind="TooLarge")
             return message
 
         await self._app(scope, limited, send)
+
+    def _of(self, scope: Scope) -> int:
+        limits: Mapping[str, int] = getattr(scope["app"].state, "body_limits", {}) if "app" in scope else {}
+        own = [limit for prefix, limit in limits.items() if scope["path"].startswith(prefix)]
+        return max(own, default=self._largest)

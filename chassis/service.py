@@ -55,6 +55,8 @@ class Service:
     routers: Sequence[APIRouter] = ()
     middleware: Sequence[Middleware] = ()
     """Around every request of the process, whichever service answers it."""
+    body_limits: Mapping[str, int] = field(default_factory=dict)
+    """By the beginning of a path, how many bytes a body may have there, where that is not the usual limit."""
     checks: Mapping[str, Check] = field(default_factory=dict)
     pools: Sequence[Pool] = ()
     """Further pools, opened and closed with the service's own."""
@@ -108,6 +110,7 @@ async def serve(services: Sequence[Service], *, host: str, port: int, app: FastA
         ExceptionGroup: a service's task failed; everything else was stopped in order.
     """
     app = app or make_app()
+    app.state.body_limits = {path: limit for s in services for path, limit in s.body_limits.items()}
     started: set[str] = set()
     for service in services:
         for middleware in service.middleware:

@@ -112,9 +112,12 @@ async def serve(company: Company, options: argparse.Namespace) -> None:
         ws="none",
         timeout_graceful_shutdown=1,
     )
+    telling = asyncio.create_task(company.hooks.run(), name="webhooks")
     try:
         await _Server(config, addresses, quiet=options.json).serve([listening, for_blobs])
     finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
         mail_server.close()
 
 

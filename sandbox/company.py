@@ -17,6 +17,7 @@ from sandbox.control_plane import ControlPlane
 from sandbox.faults import Faults
 from sandbox.gate import Gate
 from sandbox.github import GitHub
+from sandbox.github_hooks import GitHubHooks
 from sandbox.gitlab import RATE_LIMIT, GitLab
 from sandbox.gitlab_ci import CI
 from sandbox.gitlab_control import GitLabControl
@@ -33,6 +34,7 @@ from sandbox.scripted import Scripted
 from sandbox.shelves import Living, Recorded, Shelf
 from sandbox.slack import Slack
 from sandbox.story import Story
+from sandbox.webhooks import Hooks
 
 REPOSITORIES = len(catalogue.NAMED)
 GITLAB_PROJECTS = 2
@@ -46,6 +48,7 @@ class Company:
 
     app: Starlette
     mailbox: Mailbox
+    hooks: Hooks
     repositories: tuple[str, ...]
     """GitHub's, by full name."""
     blobs: Blobs
@@ -104,7 +107,11 @@ def build(
     )
     ci = CI(pipelines, clock, ledger, [project for _, project in projects])
     gitlab = GitLab(ledger, ci, limit=gitlab_limit)
-    control = Control(clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger)
+    # Recorded rows never change, so that there is nothing to tell of them.
+    hooks = Hooks(seed, {"github": GitHubHooks((living, scripted))})
+    control = Control(
+        clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger, hooks=hooks
+    )
     app = Starlette(
         routes=[
             Mount("/github", routes=github.routes()),
@@ -125,6 +132,5 @@ def build(
         middleware=[Middleware(Gate, faults=faults, ledger=ledger)],
     )
     names = tuple(name for shelf in shelves for name, _ in shelf.repositories())
-    return Company(
-        app, Mailbox(ledger, faults), names, blobs, tuple(project.full_path for _, project in projects)
-    )
+    paths = tuple(project.full_path for _, project in projects)
+    return Company(app, Mailbox(ledger, faults), hooks, names, blobs, paths)

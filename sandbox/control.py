@@ -15,19 +15,28 @@ from sandbox.faults import FaultError, Faults
 from sandbox.github import TOKEN, GitHub
 from sandbox.ledger import Ledger
 from sandbox.scripted import Scripted, ScriptError
+from sandbox.webhooks import PROVIDERS, HookError, Hooks
 
 
 class Control:
     """For tests and for people; no provider has anything like it."""
 
     def __init__(
-        self, *, clock: Clock, github: GitHub, scripted: Scripted, faults: Faults, ledger: Ledger
+        self,
+        *,
+        clock: Clock,
+        github: GitHub,
+        scripted: Scripted,
+        faults: Faults,
+        ledger: Ledger,
+        hooks: Hooks,
     ) -> None:
         self._clock = clock
         self._github = github
         self._scripted = scripted
         self._faults = faults
         self._ledger = ledger
+        self._hooks = hooks
 
     def routes(self) -> list[Route]:
         return [
@@ -45,6 +54,8 @@ class Control:
             Route("/faults", self.clear_faults, methods=["DELETE"]),
             Route("/effects", self.effects, methods=["GET", "DELETE"]),
             Route("/requests", self.requests, methods=["GET", "DELETE"]),
+            Route("/webhooks", self.webhooks, methods=["GET", "POST", "DELETE"]),
+            Route("/webhooks/redeliver", self.redeliver, methods=["POST"]),
         ]
 
     async def state(self, request: Request) -> Response:
@@ -151,6 +162,28 @@ class Control:
             self._ledger.forget_requests()
             return Response(status_code=204)
         return JSONResponse(self._ledger.requests(request.query_params.get("target")))
+
+    async def webhooks(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._hooks.clear()
+            return Response(status_code=204)
+        if request.method == "GET":
+            return JSONResponse(self._hooks.listing())
+        root = base_of(request).removesuffix("/_sandbox")
+        try:
+            script = _object(await _json(request))
+            hook = self._hooks.order(script, {name: f"{root}/{name}" for name in PROVIDERS})
+        except (HookError, ScriptError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse(hook.shown(), 201)
+
+    async def redeliver(self, request: Request) -> Response:
+        """One of the newest deliveries again, by its id."""
+        try:
+            known = self._hooks.redeliver(str(_object(await _json(request)).get("id")))
+        except ScriptError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return Response(status_code=202 if known else 404)
 
 
 async def _json(request: Request) -> Any:

@@ -37,7 +37,7 @@ EXCHANGES = (INTAKE, EVENTS, COMMANDS, HINTS)
 
 EXPRESS = ".express"
 """Ends the routing key of an urgent command whose owner has a lane of its own for those."""
-_WITH_EXPRESS = ("build.refresh.v1",)
+_WITH_EXPRESS = ("build.refresh.v1", "reports.collect.v1")
 _URGENT = ("high", "critical")
 
 POSITION_HEADER = "buildlight-position"

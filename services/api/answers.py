@@ -408,6 +408,32 @@ class Backfill(Answer):
     """The targets that have begun."""
 
 
+class AcceptedAction(Answer):
+    request_id: UUID
+    status: Literal["queued", "done", "refused", "failed"]
+    location: str
+
+
+class Action(Answer):
+    """What a provider was asked to do with a build."""
+
+    request_id: UUID
+    action: Literal["rerun", "rerun_failed", "cancel", "publish_check"]
+    build_id: UUID
+    repository: str
+    asked_by: str
+    """The name of the API key."""
+    status: Literal["queued", "done", "refused", "failed"]
+    """`refused`: the provider will not, or it was too late; `failed`: every try failed, or it is not known."""
+    detail: str | None
+    """What the provider answered, for a person."""
+    url: str | None
+    asked_at: datetime
+    expires_at: datetime | None
+    """Not carried out after this."""
+    finished_at: datetime | None
+
+
 class OlderBuild(Answer):
     """A build as the older dashboard's table had it."""
 

@@ -16,6 +16,7 @@ from services.api.pages import assets, home
 from services.api.pages import builds as build_pages
 from services.api.pages import completeness as completeness_pages
 from services.api.routes import (
+    actions,
     backfills,
     builds,
     completeness,
@@ -49,7 +50,7 @@ def build(settings: ApiSettings) -> Service:
     broker.listen(EVENTS, "#", hub.hear, newest=_UNHEARD)
 
     async def prepare() -> None:
-        await require_version(keys, "api", "api_0001")
+        await require_version(keys, "api", "api_0002")
         key = settings.admin_key
         if key is not None and not await store.keep_admin_key(digest(key.get_secret_value()), keys):
             log.warning("BUILDLIGHT_ADMIN_KEY was revoked and opens nothing: set it to a new one")
@@ -86,6 +87,7 @@ def build(settings: ApiSettings) -> Service:
         routers=[
             front,
             provisioning.router(reader, keys, broker, reading=reading),
+            actions.router(reader, keys, broker, reading=reading),
             completeness.router(reader, keys, broker, reading=reading),
             backfills.router(reader, keys, broker, reading=reading),
             live.router(
@@ -105,7 +107,13 @@ def build(settings: ApiSettings) -> Service:
                 CORSMiddleware,
                 allow_origins=settings.allowed_origins,
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-API-Key"],
+                allow_headers=[
+                    "Authorization",
+                    "Content-Type",
+                    "Idempotency-Key",
+                    "If-None-Match",
+                    "X-API-Key",
+                ],
                 expose_headers=["ETag", "Location"],
             )
         ]

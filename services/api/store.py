@@ -2,7 +2,7 @@
 
 from chassis.database import Pool
 
-ADMIN_SCOPES = ["read", "write", "admin"]
+ADMIN_SCOPES = ["read", "write", "act", "admin"]
 
 
 async def keep_admin_key(digest: bytes, pool: Pool) -> bool:
@@ -14,7 +14,8 @@ async def keep_admin_key(digest: bytes, pool: Pool) -> bool:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             """
-            INSERT INTO api.keys (name, digest, scopes) VALUES ('admin', $1, $2) ON CONFLICT (digest) DO NOTHING
+            INSERT INTO api.keys (name, digest, scopes) VALUES ('admin', $1, $2)
+            ON CONFLICT (digest) DO UPDATE SET scopes = excluded.scopes WHERE keys.name = 'admin'
             """,
             digest,
             ADMIN_SCOPES,

@@ -14,10 +14,13 @@ from typing import Any, overload
 
 from pydantic_core import from_json, to_json
 
+from buildlight_contracts import cdevents
 from buildlight_contracts.catalogue import COMMANDS, BadMessage, fact_of, parse
-from buildlight_contracts.envelope import Envelope, derive_id, material_digest
+from buildlight_contracts.envelope import TYPE_PREFIX, Envelope, Fact, derive_id, material_digest
 from services.ingest.log import Entry
 
+MAPPED = "buildlight://ingest/cdevents"
+"""The source of facts made of CDEvents."""
 ESCAPED = "buildlight:escaped"
 """Put into `data` that held characters Postgres cannot keep: how many now stand in it as visible text."""
 
@@ -47,6 +50,37 @@ def admit(body: bytes, *, now: datetime) -> Entry | Refused:
         return _foreign(envelope, _received_data(envelope, body), lone, now)
     except BadMessage as error:
         return Refused(str(error))
+
+
+def beside(entry: Entry) -> Entry | None:
+    """The fact of our own that a CDEvent tells, to be recorded beside the CDEvent, which caused it.
+
+    None for every other event, and for a CDEvent of which no fact is made.
+    """
+    if not entry.type.startswith(cdevents.TYPE_PREFIX):
+        return None
+    try:
+        # The JSON is our own: it was read before, so that it is neither too deep nor broken.
+        fact = cdevents.fact_of(from_json(entry.data))
+    except cdevents.UnmappedError:
+        return None
+    return _told_by(fact, entry)
+
+
+def _told_by(fact: Fact, entry: Entry) -> Entry:
+    identity = fact.identity()
+    return Entry(
+        id=identity,
+        digest=identity.bytes,
+        type=TYPE_PREFIX + fact.type,
+        subject=visible(fact.subject()),
+        source=MAPPED,
+        occurred_at=fact.occurred_at(),
+        correlation_id=entry.correlation_id,
+        causation_id=str(entry.id),
+        traceparent=entry.traceparent,
+        data=_json_text(fact.model_dump(mode="json"), 0),
+    )
 
 
 def _own(envelope: Envelope, escaped: int) -> Entry | Refused:

@@ -11,7 +11,7 @@ from chassis import crash
 from chassis.database import Pool
 from chassis.delivery import Delivery
 from chassis.retry import Permanent
-from services.ingest.admission import Refused, admit
+from services.ingest.admission import Refused, admit, beside
 from services.ingest.log import Entry, append
 
 EVENTS = Counter(
@@ -47,8 +47,10 @@ class Append:
 
     async def _append(self, entries: Mapping[int, Entry]) -> Mapping[int, Exception]:
         crash.point("ingest.append.before_commit")
+        # In the same commit, behind all that was sent: positions are given in this order.
+        told = [fact for fact in map(beside, entries.values()) if fact is not None]
         try:
-            fates = await append(self._pool, list(entries.values()))
+            fates = await append(self._pool, [*entries.values(), *told])
         except asyncpg.DataError as error:
             if len(entries) > 1:
                 raise  # the subscriber finds the culprit by going one by one
@@ -57,11 +59,9 @@ class Append:
         for outcome, count in Tally(fate.outcome for fate in fates).items():
             EVENTS.labels(outcome).inc(count)
         failed: dict[int, Exception] = {}
-        last = 0
-        for (index, entry), fate in zip(entries.items(), fates, strict=True):
-            if fate.outcome == "recorded":
-                last = max(last, fate.position)
-            elif fate.outcome == "conflict":
+        last = max((fate.position for fate in fates if fate.outcome == "recorded"), default=0)
+        for (index, entry), fate in zip(entries.items(), fates, strict=False):
+            if fate.outcome == "conflict":
                 failed[index] = Permanent(
                     f"conflict: position {fate.position} of the log has another event with the id {entry.id}"
                 )

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
+from buildlight_contracts import cdevents
 from buildlight_contracts.commands import ReplayDeadLettersV1
 from buildlight_contracts.envelope import MAX_MESSAGE_BYTES
 from buildlight_contracts.routing import INTAKE
@@ -83,6 +84,9 @@ def router(pool: Pool, broker: Broker, *, reads_need_key: bool) -> APIRouter:
     @routes.post("/events", status_code=202, dependencies=[Depends(requires("write", pool))])
     async def events(request: Request) -> Accepted:
         """Take CloudEvents: one (structured or binary mode) or a batch. All are taken, or none.
+
+        A CDEvent may come in any of these, or by itself as `application/cdevents+json`. It is kept as it came,
+        and the build, job, test result, deployment or pull request that it tells of is recorded beside it.
 
         202 once RabbitMQ has them; sending them again is harmless.
         """
@@ -156,10 +160,22 @@ def read_events(content_type: str, headers: Any, body: bytes) -> list[bytes]:
             raise HttpError(400, "a batch is a JSON array of events")
         if len(events) > MAX_EVENTS:
             raise HttpError(413, f"{len(events):,} events; a batch may have {MAX_EVENTS:,}", kind="TooLarge")
-        return [json.dumps(event).encode() for event in events]
-    if media != _STRUCTURED and "ce-specversion" in headers:
+        return [_in_envelope(event) for event in events]
+    if media == _STRUCTURED:
+        return [body]
+    if "ce-specversion" in headers:
         return [_from_binary_mode(content_type, media, headers, body)]
+    if media == cdevents.CONTENT_TYPE:
+        return [_in_envelope(_json(body))]
     return [body]
+
+
+def _in_envelope(event: Any) -> bytes:
+    """An event as structured JSON; a CDEvent that came without an envelope gets one."""
+    is_bare = (
+        isinstance(event, dict) and "specversion" not in event and {"context", "subject"} <= event.keys()
+    )
+    return json.dumps(cdevents.in_cloudevent(event) if is_bare else event).encode()
 
 
 def _from_binary_mode(content_type: str, media: str, headers: Any, body: bytes) -> bytes:

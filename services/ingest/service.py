@@ -11,9 +11,12 @@ from chassis.follower import Follower
 from chassis.outbox import Outbox
 from chassis.service import Service
 from chassis.topology import Queue
+from services.ingest import older
 from services.ingest.archiver import Archiver
 from services.ingest.handlers import Append
 from services.ingest.http import router
+from services.ingest.http_reports import PATH as REPORTS_PATH
+from services.ingest.http_reports import router as reports_router
 from services.ingest.queues import APPEND, QUEUES, REPLAY
 from services.ingest.relay import GiveWay, Hints, Relay
 from services.ingest.replay import Replay
@@ -69,6 +72,11 @@ def build(settings: IngestSettings, archived: Sequence[Queue] = QUEUES) -> Servi
         broker,
         prepare=prepare,
         tasks=[append.run, follower.run, hints.run, outbox.run, archiver.run],
-        routers=[router(pool, broker, reads_need_key=settings.reads_need_key)],
+        routers=[
+            router(pool, broker, reads_need_key=settings.reads_need_key),
+            reports_router(pool, broker),
+            older.router(pool, broker, open_paths=settings.open_paths),
+        ],
+        body_limits={REPORTS_PATH: settings.report_bytes},
         checks={"dead_letters": archiver.check},
     )

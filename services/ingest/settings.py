@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from chassis.settings import Settings
+from chassis.settings import CommaSeparated, Settings
 
 
 class IngestSettings(Settings):
@@ -20,3 +20,7 @@ class IngestSettings(Settings):
         default=262_144, ge=1024, le=1_048_576, validation_alias="BUILDLIGHT_INGEST_CLAIM_CHECK_BYTES"
     )
     """An event with more data than this is relayed without it; readers fetch the data by its position."""
+    open_paths: CommaSeparated = Field(default=(), validation_alias="BUILDLIGHT_OPEN_PATHS")
+    """Older paths that take what is posted without a key."""
+    report_bytes: int = Field(default=536_870_912, ge=1024, validation_alias="BUILDLIGHT_INGEST_REPORT_BYTES")
+    """How large an uploaded report or archive may be. It is read as it comes in and never held."""

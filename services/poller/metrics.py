@@ -50,6 +50,21 @@ LAST_SUCCESS = Gauge(
     "When a target was last polled well, by this replica.",
     ["provider", "target"],
 )
+ACTIONS = Counter(
+    "buildlight_poller_actions_total",
+    "What providers were asked to do with builds, by what came of it: done, refused or failed.",
+    ["provider", "action", "outcome"],
+)
+COLLECTED = Counter(
+    "buildlight_poller_collected_total",
+    "What was collected of ended builds: report, refused (cannot be read), log, log_gone, cut.",
+    ["provider", "what"],
+)
+FULL_LOGS = Counter(
+    "buildlight_poller_full_logs_total",
+    "Logs asked for over HTTP: streamed, broken (ended early), refused, busy.",
+    ["provider", "outcome"],
+)
 RECONCILES = Counter(
     "buildlight_poller_reconciles_total",
     "Comparisons of a provider with the log: complete, incomplete, waiting, a reason to fail, or why dropped.",

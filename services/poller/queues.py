@@ -1,6 +1,15 @@
 """The poller's queues."""
 
-from buildlight_contracts.commands import BackfillTargetV1, PollTargetV1, ReconcileTargetV1, RefreshBuildV1
+from buildlight_contracts.commands import (
+    BackfillTargetV1,
+    CancelBuildV1,
+    CollectReportsV1,
+    PollTargetV1,
+    PublishCheckV1,
+    ReconcileTargetV1,
+    RefreshBuildV1,
+    RerunBuildV1,
+)
 from buildlight_contracts.routing import COMMANDS, EXPRESS
 from chassis.topology import Binding, Queue
 
@@ -32,6 +41,29 @@ BACKFILL = Queue(
     bindings=(Binding(COMMANDS, BackfillTargetV1.type),),
     prefetch=1,
 )
+COLLECT = Queue(
+    "poller.collect",
+    owner="poller",
+    purpose="Builds that have ended, of priority low or normal: their test reports, and what matters of their logs.",
+    bindings=(Binding(COMMANDS, CollectReportsV1.type),),
+    prefetch=2,
+)
+COLLECT_EXPRESS = Queue(
+    "poller.collect.express",
+    owner="poller",
+    purpose="Builds that have ended, of priority high or critical: their calls go first.",
+    bindings=(Binding(COMMANDS, CollectReportsV1.type + EXPRESS),),
+    prefetch=4,
+)
+ACTIONS = Queue(
+    "poller.actions",
+    owner="poller",
+    purpose="What providers are asked to do: run a build again, cancel it, show a verdict on its commit.",
+    bindings=tuple(
+        Binding(COMMANDS, command.type) for command in (RerunBuildV1, CancelBuildV1, PublishCheckV1)
+    ),
+    prefetch=4,
+)
 
 RECONCILE = Queue(
     "poller.reconcile",
@@ -42,4 +74,13 @@ RECONCILE = Queue(
     prefetch=8,
 )
 
-QUEUES: tuple[Queue, ...] = (POLL, REFRESH, REFRESH_EXPRESS, BACKFILL, RECONCILE)
+QUEUES: tuple[Queue, ...] = (
+    POLL,
+    REFRESH,
+    REFRESH_EXPRESS,
+    BACKFILL,
+    COLLECT,
+    COLLECT_EXPRESS,
+    ACTIONS,
+    RECONCILE,
+)

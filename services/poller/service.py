@@ -1,6 +1,6 @@
 """The poller put together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,22 +11,41 @@ from chassis.database import READER_ROLE, make_pool, require_version
 from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.service import Service
-from services.poller import reconcile_schedule
+from services.poller import http, reconcile_schedule, webhooks
 from services.poller.account_store import AccountStore
+from services.poller.acting import Actions
+from services.poller.action_store import ActionStore
 from services.poller.backfill_store import BackfillStore
 from services.poller.backfills import Backfills
 from services.poller.calls import longest_call_seconds
+from services.poller.collecting import Collections
+from services.poller.collection_store import CollectionStore
 from services.poller.discovery import LEASE_SECONDS as DISCOVERY_LEASE_SECONDS
 from services.poller.discovery import Discovery
 from services.poller.discovery_store import DiscoveryStore
+from services.poller.full_logs import FullLogs
+from services.poller.full_logs import router as log_routes
 from services.poller.handlers import Pace, Polls
 from services.poller.means import Means
 from services.poller.measurements import Measurements, Record
-from services.poller.provider import Provider, Providers
+from services.poller.provider import Provider, Providers, Target
+from services.poller.providers.github import webhook as github_webhook
 from services.poller.providers.github.client import GitHub
+from services.poller.providers.gitlab import webhook as gitlab_webhook
 from services.poller.providers.gitlab.client import GitLab
+from services.poller.providers.jenkins import webhook as jenkins_webhook
 from services.poller.providers.jenkins.client import Jenkins
-from services.poller.queues import BACKFILL, POLL, QUEUES, RECONCILE, REFRESH, REFRESH_EXPRESS
+from services.poller.queues import (
+    ACTIONS,
+    BACKFILL,
+    COLLECT,
+    COLLECT_EXPRESS,
+    POLL,
+    QUEUES,
+    RECONCILE,
+    REFRESH,
+    REFRESH_EXPRESS,
+)
 from services.poller.reconcile import Patience, Reconciles
 from services.poller.reconcile_schedule import ReconcileSchedule
 from services.poller.refreshes import Refreshes
@@ -37,6 +56,13 @@ from services.poller.taking import Outlet
 from services.poller.turns import TurnBook
 
 _LANES = 2
+
+FACTS_OF: Mapping[str, webhooks.FactsOf] = {
+    "github": github_webhook.facts_of,
+    "gitlab": gitlab_webhook.facts_of,
+    "jenkins": jenkins_webhook.facts_of,
+}
+"""By provider, what its webhooks mean."""
 
 log = structlog.get_logger()
 
@@ -53,8 +79,8 @@ class PollerService(Service):
             await provider.close()
 
 
-def build(settings: PollerSettings) -> PollerService:
-    """Nothing connects before the service starts."""
+def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = FACTS_OF) -> PollerService:
+    """Nothing connects before the service starts. `facts_of`: by provider, what its webhooks mean."""
     providers = {(provider.name, provider.instance): provider for provider in _providers(settings)}
     pool = make_pool(
         settings.database_url.get_secret_value(),
@@ -123,6 +149,14 @@ def build(settings: PollerSettings) -> PollerService:
     broker.subscribe(REFRESH, refreshes.usual)
     broker.subscribe(REFRESH_EXPRESS, refreshes.express)
     broker.subscribe(BACKFILL, Backfills(means, BackfillStore(pool)).backfill)
+    kept = CollectionStore(pool)
+    collections = Collections(providers, kept, broker, calling=means.calling)
+    broker.subscribe(COLLECT, collections.usual)
+    broker.subscribe(COLLECT_EXPRESS, collections.express)
+    broker.subscribe(
+        ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker, calling=means.calling).act
+    )
+    full_logs = FullLogs(providers, kept, calling=means.calling)
     broker.subscribe(RECONCILE, reconciles.reconcile)
 
     async def prepare() -> None:
@@ -135,12 +169,35 @@ def build(settings: PollerSettings) -> PollerService:
                 reason="none of GITHUB_REPOS, GITLAB_PROJECTS and JENKINS_JOBS is set, and its provider enabled",
             )
 
+    instances = {
+        "github": settings.instance_of_github,
+        "gitlab": settings.instance_of_gitlab,
+        "jenkins": settings.instance_of_jenkins,
+    }
+
+    async def watched(provider: str, instance: str, name: str) -> Target | None:
+        wanted = Target(provider, instance, name)
+        known = await store.called(wanted)
+        return webhooks.among(
+            (
+                target
+                for target, by, vanished in known
+                if settings.watch.wants(target, discovered_by=by, vanished=vanished)
+            ),
+            wanted,
+        )
+
     return PollerService(
         "poller",
         pool,
         broker,
         prepare=prepare,
         tasks=[scheduler.run, discovery.run, reconcile_scheduler.run, outbox.run],
+        routers=[
+            http.router(settings, instances, facts_of, watched, pool, broker),
+            log_routes(full_logs, pool, reads_need_key=settings.reads_need_key),
+        ],
+        body_limits={"/webhooks/": settings.webhook_max_bytes},
         pools=[reader],
         providers=providers,
     )

@@ -8,9 +8,10 @@ from services.poller.providers.github.settings import GitHubSettings
 from services.poller.providers.gitlab.settings import GitLabSettings
 from services.poller.providers.jenkins.settings import JenkinsSettings
 from services.poller.targets import Watch
+from services.poller.webhook_settings import WebhookSettings
 
 
-class PollerSettings(GitHubSettings, GitLabSettings, JenkinsSettings):
+class PollerSettings(GitHubSettings, GitLabSettings, JenkinsSettings, WebhookSettings):
     polling_enabled: bool = Field(
         default=True, validation_alias=AliasChoices("BUILDLIGHT_POLLING_ENABLED", "POLLING_ENABLED")
     )

@@ -24,6 +24,7 @@ def information() -> dict[str, Any]:
             "builds": "/api/v1/builds/",
             "notifications": "/api/v1/notifications/history",
             "provisioning": "/api/v1/provisioning/runs",
+            "actions": "/api/v1/actions/{request_id}",
             "targets": "/api/v1/targets",
             "completeness": "/api/v1/completeness",
             "backfills": "/api/v1/backfills/{request_id}",

@@ -33,6 +33,8 @@ async def client(
     await superuser.close()
     async with running(amqp_url, database_url, ARCHIVED, **changes) as service:
         app = make_app()
+        for middleware in service.middleware:
+            app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
         for router in service.routers:
             app.include_router(router)
         headers = {"x-api-key": key} if key else {}

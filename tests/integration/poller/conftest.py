@@ -26,6 +26,7 @@ from buildlight_contracts.commands import CollectReportsV1, Command, PollTargetV
 from buildlight_contracts.envelope import TYPE_PREFIX, Envelope, Fact
 from buildlight_contracts.routing import COMMANDS, INTAKE
 from chassis.topology import declare
+from services.poller.collecting import Collections
 from services.poller.provider import Target
 from services.poller.service import PollerService, build
 from services.poller.settings import PollerSettings
@@ -241,9 +242,19 @@ class Poller:
         await self.database.execute("UPDATE poller.attempts SET due_at = now() WHERE due_at IS NOT NULL")
 
 
+async def leave(*_: Any, **__: Any) -> None:
+    """Take a message, and do nothing about it."""
+
+
 class StartPoller(Protocol):
     def __call__(
-        self, sandbox: Sandbox, repositories: Sequence[str], *, tasks: bool = False, **settings: Any
+        self,
+        sandbox: Sandbox,
+        repositories: Sequence[str],
+        *,
+        tasks: bool = False,
+        collects: bool = False,
+        **settings: Any,
     ) -> AbstractAsyncContextManager[Poller]: ...
 
 
@@ -261,7 +272,12 @@ def start_poller(
 
     @asynccontextmanager
     async def start(
-        sandbox: Sandbox, repositories: Sequence[str], *, tasks: bool = False, **settings: Any
+        sandbox: Sandbox,
+        repositories: Sequence[str],
+        *,
+        tasks: bool = False,
+        collects: bool = False,
+        **settings: Any,
     ) -> AsyncIterator[Poller]:
         given: dict[str, Any] = {
             "database_url": database_url,
@@ -274,6 +290,9 @@ def start_poller(
             "deployments_minutes": 0,
         }
         loaded = PollerSettings.load(**given | settings)
+        if not collects:
+            # Of no concern to tests of polling, which count the calls.
+            monkeypatch.setattr(Collections, "_collect", leave)
         service = build(loaded)
         database = await asyncpg.connect(database_url)
         await service.start()

@@ -1,12 +1,12 @@
 """The three providers side by side, found by pattern and polled by one service."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from buildlight_contracts.builds import BuildObservedV1, JobObservedV1
+from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.operations import PollFailedV1
 from tests.integration.poller.conftest import Intake, Sandbox, StartPoller
 
@@ -57,7 +57,8 @@ async def test_all_three_are_found_and_polled(
         accounts = await poller.database.fetch("SELECT account FROM poller.budgets")
         assert {row["account"].partition("/")[0] for row in accounts} <= {"github", "gitlab", "jenkins"}
     assert intake.facts(PollFailedV1) == []
-    for kind in (BuildObservedV1, JobObservedV1):
-        by_provider = Counter(fact.build.provider for fact in intake.facts(kind))
-        assert set(by_provider) == {"github", "gitlab", "jenkins"}
-    assert {c.build.provider for c in intake.collections} == {"github", "gitlab", "jenkins"}  # type: ignore[attr-defined]
+    three = {"github", "gitlab", "jenkins"}
+    assert {build.build.provider for build in intake.facts(BuildObservedV1)} == three
+    assert {job.build.provider for job in intake.facts(JobObservedV1)} == three
+    asked = (command for command in intake.collections if isinstance(command, CollectReportsV1))
+    assert {command.build.provider for command in asked} == three

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ from buildlight_contracts.deployments import (
 )
 from buildlight_contracts.envelope import Envelope, Fact
 from buildlight_contracts.states import State
+from sandbox import catalogue
+from sandbox.clock import Clock
+from sandbox.github_hooks import WATCHED_RUNS, GitHubHooks
+from sandbox.history import History
+from sandbox.shelves import Living
+from sandbox.story import Story
 from services.poller.providers.github.mapping import BadRowError, build_of, job_of
 from services.poller.providers.github.webhook import EVENTS, facts_of
 from services.poller.seen import Seen
@@ -358,3 +365,26 @@ def test_other_peoples_recordings_are_read(name: str, event: str) -> None:
     [fact] = facts_of(event, json.loads(file.read_text(encoding="utf-8")), instance=INSTANCE).facts
     assert type(fact) is KINDS[event]
     assert again(fact) == fact
+
+
+def test_a_company_tells_what_a_poll_finds() -> None:
+    """Whatever the hooks of two days say of the runs and jobs there are now is what the API says of them."""
+    clock = Clock(1_800_000_000.0, backlog_seconds=172_800.0, speed=0.0)
+    repositories = catalogue.repositories(2)
+    stories = [iter(Story(1, repository)) for repository in repositories]
+    living = Living(History(1, repositories, first_id=1, stamp=clock.real, stories=stories), clock)
+    base = "http://github.test"
+    told = {
+        fact.identity()
+        for delivery in GitHubHooks([living])(base)
+        for fact in facts_of(delivery.event, json.loads(delivery.body), instance=INSTANCE).facts
+    }
+    found = set()
+    for name, _ in living.repositories():
+        for row in islice(living.runs(name), WATCHED_RUNS):
+            build = build_of(row.body(base), instance=INSTANCE, repository=name)
+            found.add(build.identity())
+            jobs = living.jobs(name, row.id, row.attempt, base) or []
+            found |= {job_of(job, build=build).identity() for job in jobs}
+    assert told == found
+    assert len(found) > 100

@@ -13,6 +13,7 @@ ALTER TABLE poller.targets
     ADD COLUMN deployments_through timestamptz,
     ADD COLUMN deployments_known uuid[] NOT NULL DEFAULT '{}',
     ADD COLUMN deployments_refused text;
+CREATE INDEX targets_by_name ON poller.targets (provider, instance, lower(target));
 -- What each pattern of the settings was last found to stand for, and how finding it goes.
 CREATE TABLE poller.discoveries (
     provider text NOT NULL,

@@ -205,7 +205,9 @@ class GitHub:
                 yield attempt
         if not capped:
             return
-        narrower = halves(span)
+        # Of a span without an end the half is not known; what a clock ahead of ours calls tomorrow is in it.
+        until = span.until or max(span.since, datetime.now(UTC)) + timedelta(days=1)
+        narrower = halves(Span(span.since, until))
         if narrower is None:
             raise PollFailedError(
                 "nonsense",

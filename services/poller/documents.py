@@ -1,0 +1,134 @@
+"""Reading what may hold test reports, and publishing what it says, as it comes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal
+
+from buildlight_contracts.commands import CollectReportsV1
+from buildlight_contracts.envelope import Fact
+from buildlight_contracts.test_results import TestCase, TestReportRefusedV1, Totals
+from reports.archive import Limits, files
+from reports.cases import Tally
+from reports.chunks import Chunks, Context
+from reports.collect import collect
+from services.poller.job_logs import small
+from services.poller.provider import Document, PollFailedError, Results
+
+MOST_UNREADABLE = 50
+"""Told of one document: an artifact of ten thousand broken files is one thing that is wrong."""
+
+Record = Callable[[Fact], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentLimits:
+    """How long one document may take, and what an archive may hold."""
+
+    most_seconds: float = 600.0
+    archive: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Told:
+    """What a document came to."""
+
+    reports: int = 0
+    cases: int = 0
+    refused: int = 0
+    """What should be a report and cannot be read, or not to its end."""
+
+
+async def read_document(
+    found: Document, command: CollectReportsV1, record: Record, limits: DocumentLimits
+) -> Told:
+    """Publish every report in a document, and what of it cannot be read.
+
+    Raises:
+        PollFailedError: the provider answered badly, also in the middle, or was too slow. What was published by
+            then has the same ids when it is published again.
+    """
+    context, told = _context(command, "artifact", found.job), Told()
+
+    async def tell(fact: Fact) -> None:
+        if not isinstance(fact, TestReportRefusedV1) or told.refused < MOST_UNREADABLE:
+            await record(fact)
+
+    try:
+        async with asyncio.timeout(limits.most_seconds) as patience, found.open() as chunks:
+            async for file in files(found.source, chunks, limits.archive):
+                # In small pieces: what comes out of an archive comes faster than others have their turn.
+                seen = await collect(replace(file, content=small(file.content)), context, tell)
+                if seen is not None:
+                    told.reports += seen.problem is None
+                    told.refused += seen.problem is not None
+                    told.cases += seen.totals.tests
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        raise PollFailedError(
+            "unreachable", f"{found.source} was not read to its end in {limits.most_seconds:.0f} s."
+        ) from None
+    if told.refused > MOST_UNREADABLE:
+        more = f"{told.refused - MOST_UNREADABLE:,} more files in it cannot be read"
+        await record(context.refused(more, source=found.source))
+    elif found.is_report and not told.reports and not told.refused:
+        told.refused = 1
+        await record(context.refused("there is no test report in it that is known", source=found.source))
+    return told
+
+
+async def read_results(found: Results, command: CollectReportsV1, record: Record) -> Told:
+    """Publish test results that the provider has read itself."""
+    reader, chunks = _Ready(found), Chunks(_context(command, "provider", found.job), found.source)
+    for message in chunks.add(found.cases, reader):
+        await record(message)
+    await record(chunks.close(reader))
+    return Told(reports=1, cases=len(found.cases))
+
+
+def _context(command: CollectReportsV1, origin: Literal["artifact", "provider"], job: str | None) -> Context:
+    return Context(
+        build=command.build,
+        repository=command.repository,
+        origin=origin,
+        observed_at=command.ended_at,
+        workflow_id=command.workflow_id,
+        branch=command.branch,
+        commit_sha=command.commit_sha,
+        job=job,
+    )
+
+
+class _Ready:
+    """Results that are there already, as a reader that has been closed."""
+
+    def __init__(self, found: Results) -> None:
+        tally = Tally()
+        for case in found.cases:
+            tally.add(case)
+        self._totals = tally.totals()
+        self._found = found
+
+    def feed(self, data: bytes) -> list[TestCase]:
+        raise NotImplementedError
+
+    def close(self) -> list[TestCase]:
+        return []
+
+    @property
+    def format(self) -> str:
+        return self._found.format
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._found.notes[:20]
+
+    @property
+    def totals(self) -> Totals:
+        return self._totals
+
+    @property
+    def reported_at(self) -> datetime | None:
+        return None
