@@ -21,11 +21,13 @@ from sandbox.github_hooks import GitHubHooks
 from sandbox.gitlab import RATE_LIMIT, GitLab
 from sandbox.gitlab_ci import CI
 from sandbox.gitlab_control import GitLabControl
+from sandbox.gitlab_hooks import GitLabHooks
 from sandbox.gitlab_story import LivingPipelines
 from sandbox.gitlab_story import living as living_projects
 from sandbox.history import History
 from sandbox.jenkins import Jenkins
 from sandbox.jenkins_control import JenkinsControl
+from sandbox.jenkins_hooks import JenkinsHooks
 from sandbox.jenkins_living import Living as LivingJobs
 from sandbox.jenkins_scripted import Scripted as ScriptedJobs
 from sandbox.ledger import Ledger
@@ -97,7 +99,8 @@ def build(
     faults, ledger = Faults(), Ledger()
     jobs = ScriptedJobs()
     older = history_of(catalogue.built_by_jenkins(count))
-    jenkins = Jenkins(jobs, [LivingJobs(older, clock, seed)], ledger)
+    living_jobs = LivingJobs(older, clock, seed)
+    jenkins = Jenkins(jobs, [living_jobs], ledger)
     blobs = Blobs()
     github = GitHub(shelves, limit=github_limit, blobs=blobs, ledger=ledger)
     usual = GITLAB_PROJECTS if repositories is None and not recorded else 0
@@ -108,7 +111,14 @@ def build(
     ci = CI(pipelines, clock, ledger, [project for _, project in projects])
     gitlab = GitLab(ledger, ci, limit=gitlab_limit)
     # Recorded rows never change, so that there is nothing to tell of them.
-    hooks = Hooks(seed, {"github": GitHubHooks((living, scripted))})
+    hooks = Hooks(
+        seed,
+        {
+            "github": GitHubHooks((living, scripted)),
+            "gitlab": GitLabHooks(ci),
+            "jenkins": JenkinsHooks((living_jobs, jobs)),
+        },
+    )
     control = Control(
         clock=clock, github=github, scripted=scripted, faults=faults, ledger=ledger, hooks=hooks
     )

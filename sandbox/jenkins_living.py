@@ -1,12 +1,14 @@
 """Jobs of a Jenkins that lives: the company's history as builds, in the order in which they began."""
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from sandbox.clock import Clock
 from sandbox.history import History, JobState, RunState
+from sandbox.jenkins_hooks import WATCHED_BUILDS, Named
 from sandbox.jenkins_shapes import Body, Build, Cell, Job, Stage, Step
 from sandbox.timeline import dice
 
@@ -55,6 +57,7 @@ class Living:
         self._begun: dict[str, list[_Begun]] = {}
         self._stopped: dict[tuple[str, int], int] = {}
         self._taken: dict[str, int] = {}
+        self._latest: deque[tuple[str, _Begun]] = deque(maxlen=WATCHED_BUILDS)
 
     def jobs(self) -> Iterable[Job]:
         self._advance()
@@ -71,6 +74,19 @@ class Living:
                 self._seen.pop((one.run_id, one.attempt), None)
         return [build for _, build in found if build is not None]
 
+    def newest(self, most: int) -> list[Named]:
+        self._advance()
+        found = [Named(name, one.number, one.timestamp) for name, one in reversed(self._latest)]
+        return found[:most]
+
+    def find(self, which: Named) -> tuple[Job, Build] | None:
+        """One of the newest."""
+        for name, begun in self._latest:
+            if which == (name, begun.number, begun.timestamp):
+                build = self._build(name, begun)
+                return (self._jobs[name], build) if build is not None else None
+        return None
+
     def stop(self, full_name: str, number: int) -> bool:
         if full_name not in self._jobs:
             return False
@@ -86,11 +102,11 @@ class Living:
         now = self._clock.pretend(time.time())
         fresh = []
         for name in self._history.repositories:
-            for run in self._history.runs(name, now):
-                for attempt in range(1, run.attempt + 1):
-                    if (run.id, attempt) in self._seen:
+            for run_id, attempts in self._history.attempted(name, now):
+                for attempt in range(1, attempts + 1):
+                    if (run_id, attempt) in self._seen:
                         continue
-                    state = self._history.run(run.id, now, attempt)
+                    state = self._history.run(run_id, now, attempt)
                     if state is not None:
                         fresh.append(state)
         for state in sorted(fresh, key=lambda state: (state.started, state.id, state.attempt)):
@@ -100,6 +116,7 @@ class Living:
             begun = self._begun.setdefault(job.full_name, [])
             number = max(begun[-1].number if begun else 0, self._taken.get(job.full_name, 0)) + 1
             begun.append(_Begun(number, round(state.started * 1000), state.id, state.attempt))
+            self._latest.append((job.full_name, begun[-1]))
 
     def _build(self, full_name: str, begun: _Begun) -> Build | None:
         now = self._clock.pretend(time.time())

@@ -4,8 +4,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from heapq import nlargest
 from typing import Any
 
+from sandbox.jenkins_hooks import Named
 from sandbox.jenkins_shapes import CLASSES, Body, Build, Cell, Job, Stage, Step
 from sandbox.scripted import ScriptError
 
@@ -90,6 +92,18 @@ class Scripted:
     def builds(self, full_name: str) -> list[Build]:
         """Newest first."""
         return [build for _, build in sorted(self._builds.get(full_name, {}).items(), reverse=True)]
+
+    def newest(self, most: int) -> list[Named]:
+        found = (
+            Named(name, build.number, build.timestamp)
+            for name, builds in self._builds.items()
+            for build in builds.values()
+        )
+        return nlargest(most, found, key=lambda one: (one.timestamp, one.number))
+
+    def find(self, which: Named) -> tuple[Job, Build] | None:
+        build = self._builds.get(which.job, {}).get(which.number)
+        return (self._jobs[which.job], build) if build is not None else None
 
     def start(self, job: Job, parameters: list[Body], actor: str, *, at_least: int) -> Build:
         """What a POST to `build` leads to: a build that goes on until it is moved, numbered after all others."""

@@ -1,7 +1,7 @@
 """The providers' webhooks: what changes in the company is told to whoever asked, as well or as badly as they do.
 
 A provider's part is a `Source`: called again and again, it gives what has changed since, as deliveries ready
-but for the signature.  GitHub's is in `github_hooks`; another provider adds its own to the table in `company`.
+but for the signature.  They are `github_hooks`, `gitlab_hooks` and `jenkins_hooks`, in the table in `company`.
 """
 
 import asyncio
@@ -202,6 +202,7 @@ class Hooks:
             hook.counts["dropped"] += 1
             return
         for _ in range(2 if self._chance(hook.twice) else 1):
+            hook.counts["sent"] += 1
             if self._chance(hook.late):
                 self._spawn(self._send(hook, delivery, after=hook.late_seconds))
             elif self._chance(hook.out_of_order):

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from services.poller.providers.github.mapping import build_of
 from services.poller.seen import Seen
 from services.poller.service import build
 from services.poller.settings import PollerSettings
+from services.poller.webhooks import FactsOf
 from tests.integration.ingest.conftest import keep_key_table
 
 SECRET = "It's a Secret to Everybody"
@@ -43,6 +44,9 @@ def facts_of(event: str, body: Any, *, instance: str) -> Seen:
         case "workflow_job":
             return Seen((), ((body["repository"]["full_name"], str(body["workflow_job"]["run_id"])),))
     return Seen(ignored=f"nothing is made of {event!r}")
+
+
+STAND_IN: Mapping[str, FactsOf] = {"github": facts_of}
 
 
 def run(number: int = 30433642, **changes: Any) -> dict[str, Any]:
@@ -135,7 +139,9 @@ async def hearing_refreshes(amqp_url: str) -> AsyncIterator[Refreshes]:
 
 
 @asynccontextmanager
-async def open_door(database_url: str, amqp_url: str, **settings: Any) -> AsyncIterator[Address]:
+async def open_door(
+    database_url: str, amqp_url: str, *, mappings: Mapping[str, FactsOf] = STAND_IN, **settings: Any
+) -> AsyncIterator[Address]:
     """A started poller whose GitHub door knows one secret; the keys of `keep_key_table` hold."""
     superuser = await asyncpg.connect(database_url)
     await keep_key_table(superuser)
@@ -151,7 +157,7 @@ async def open_door(database_url: str, amqp_url: str, **settings: Any) -> AsyncI
         "github_webhook_secrets": (SECRET,),
         "interval_seconds": 86_400,
     }
-    service = build(PollerSettings.load(**given | settings), {"github": facts_of})
+    service = build(PollerSettings.load(**given | settings), mappings)
     await service.start()
     try:
         async with listening(service) as address:
