@@ -161,7 +161,7 @@ ADDRESS_OF: dict[type[PrivateServer], str] = {
     RabbitMQ: "BUILDLIGHT_AMQP_URL",
 }
 ADDRESSES = tuple(ADDRESS_OF.values())
-HOOKED = ("github",)
+HOOKED = ("github", "gitlab", "jenkins")
 """The providers whose webhooks the sandbox sends."""
 
 
