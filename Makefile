@@ -10,7 +10,7 @@ BENCHES := $(patsubst bench/%.py,bench.%,$(filter-out %/__init__.py %/__main__.p
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 CHROMIUM := /usr/bin/chromium
 # Test processes side by side, each with servers of its own.
-WORKERS ?= 2
+WORKERS ?= 3
 REDIS := /usr/bin/redis-server
 
 SETUP := .venv/.project

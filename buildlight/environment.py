@@ -70,6 +70,12 @@ def outside_as_sandbox(addresses: Mapping[str, Any], gitlab_group: int | None) -
         "GITLAB_TOKEN": addresses.get("gitlab_token", "sandbox-token"),
         "GITLAB_URL": addresses["gitlab"],
         "GITLAB_GROUP_ID": gitlab_group,
+        "GITLAB_PROJECTS": ",".join(addresses.get("gitlab_projects", [])),
+        "ENABLE_JENKINS": "true" if addresses.get("jenkins") else "",
+        "JENKINS_URL": addresses.get("jenkins"),
+        "JENKINS_USERNAME": addresses.get("jenkins_username"),
+        "JENKINS_API_TOKEN": addresses.get("jenkins_token"),
+        "JENKINS_JOBS": "acme/**" if addresses.get("jenkins") else "",
         "ALERT_SLACK_WEBHOOK": addresses["slack"],
         "SMTP_HOST": addresses["smtp_host"],
         "SMTP_PORT": addresses["smtp_port"],
@@ -94,8 +100,9 @@ def sandbox_assignments(addresses: Mapping[str, Any]) -> dict[str, str]:
         "SMTP_PORT": "smtp_port",
         "CONTROL_PLANE_URL": "control_plane",
         "CONTROL_URL": "control",
+        "JENKINS_URL": "jenkins",
     }
-    return {f"BUILDLIGHT_SANDBOX_{name}": str(addresses[key]) for name, key in named.items()}
+    return {f"BUILDLIGHT_SANDBOX_{name}": str(addresses[k]) for name, k in named.items() if k in addresses}
 
 
 def as_shell(assignments: Mapping[str, str]) -> str:

@@ -131,6 +131,7 @@ async def up(root: Path, environ: Mapping[str, str] = os.environ, console: Conso
             await prepare(addresses["BUILDLIGHT_DATABASE_URL"], addresses["BUILDLIGHT_AMQP_URL"])
         children: list[Child] = []
         outside = dict(configuration.outside)
+        hooks: dict[str, str] = {}
         if configuration.on_sandbox:
             with steps.step("Start the sandbox, a pretend company (no provider is configured in .env)"):
                 sandbox, told = await start_sandbox(root, home, configuration.base, stack)
@@ -139,11 +140,15 @@ async def up(root: Path, environ: Mapping[str, str] = os.environ, console: Conso
                 if "BUILDLIGHT_SANDBOX_RECORDED" in configuration.base:
                     outside["BUILDLIGHT_POLL_SINCE"] = "2000-01-01T00:00:00Z"  # recordings are old
                 addresses |= sandbox_assignments(told)
+                hooks = {provider: secrets.token_hex(32) for provider in HOOKED}
+                outside |= {f"{p.upper()}_WEBHOOK_SECRET": secret for p, secret in hooks.items()}
         with steps.step("Start the services"):
             services = start_services(root, home, configuration, addresses, outside)
             stack.push_async_callback(services.stop)
             children.append(services)
             await become_ready(services, configuration.url)
+            if hooks:
+                await send_webhooks(told["control"], configuration.url, hooks)
         write_private(home / "env", as_shell(addresses))
         stack.callback((home / "env").unlink, missing_ok=True)
         print(configuration.url, flush=True)  # noqa: T201 - the one thing on stdout
@@ -156,6 +161,8 @@ ADDRESS_OF: dict[type[PrivateServer], str] = {
     RabbitMQ: "BUILDLIGHT_AMQP_URL",
 }
 ADDRESSES = tuple(ADDRESS_OF.values())
+HOOKED = ("github", "gitlab", "jenkins")
+"""The providers whose webhooks the sandbox sends."""
 
 
 def private_servers(home: Path, environ: Mapping[str, str]) -> list[PrivateServer]:
@@ -235,6 +242,14 @@ async def gitlab_group(addresses: Mapping[str, Any]) -> int | None:
         answer = await client.get(f"{addresses['gitlab']}/api/v4/groups", headers=headers)
     groups = answer.raise_for_status().json()
     return groups[0]["id"] if groups else None
+
+
+async def send_webhooks(control: str, url: str, hooks: Mapping[str, str]) -> None:
+    """Have the sandbox tell what happens as it happens, signed; `hooks` are secrets by provider."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for provider, secret in hooks.items():
+            hook = {"provider": provider, "url": f"{url}/webhooks/{provider}", "secret": secret}
+            (await client.post(f"{control}/webhooks", json=hook)).raise_for_status()
 
 
 def start_services(

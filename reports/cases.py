@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import deque
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +41,19 @@ def case_of(values: dict[str, Any]) -> TestCase:
     _set_extra(case, None)
     _set_private(case, None)
     return case
+
+
+def cases_of(values: list[dict[str, Any]]) -> list[TestCase]:
+    """What `case_of` makes of each, in less time."""
+    cases = list(map(_new, repeat(TestCase, len(values))))
+    for setter, each in (
+        (_set_values, values),
+        (_set_fields, repeat(_FIELDS)),
+        (_set_extra, repeat(None)),
+        (_set_private, repeat(None)),
+    ):
+        deque(map(setter, cases, each), 0)
+    return cases
 
 
 def named(text: str, longest: int = LONGEST_NAME) -> str:

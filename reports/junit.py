@@ -15,7 +15,7 @@ from reports.cases import (
     MOST_ATTEMPTS,
     Clip,
     attempt_of,
-    case_of,
+    cases_of,
     cut,
     first_line,
     line_of,
@@ -24,6 +24,7 @@ from reports.cases import (
     seconds_of,
 )
 from reports.markup import Attributes
+from reports.plain import Row, is_plain, next_boundary, take
 from reports.vocabulary import Vocabulary
 
 _VERDICTS = {"failure": Outcome.FAILED, "error": Outcome.ERROR, "skipped": Outcome.SKIPPED}
@@ -41,6 +42,9 @@ _STATUSES = {
     **dict.fromkeys(("error", "errored"), Outcome.ERROR),
 }
 """What a case says in `status` or `result` counts where it has no element that says more."""
+
+_WORTH_IT = 8
+_LONGEST_STRIDE = 32_768
 
 _PASSED = Outcome.PASSED
 _EMPTY: dict[str, Any] = {
@@ -99,14 +103,16 @@ class JUnit(Vocabulary):
         self._file: str | None = None
         self._template = _EMPTY
         self._plain: list[Attributes] = []
+        self._is_between = False
+        self._mark = -1  # where in the parser's count the last tag of importance begins
+        self._stride = 0
         super().__init__()
 
     @property
     def open_elements(self) -> Sequence[str]:
         return [*self._open, *(["testcase", *self._inner] if self._case is not None else [])]
 
-    # The two that are called for every element. A case with nothing in it, as nearly all are, goes the short way:
-    # this is where the time of reading a large report goes.
+    # Called for every element the parser sees. A case with nothing in it goes the short way.
 
     def start(self, tag: str, attributes: Attributes, /) -> None:
         if self._case is not None:
@@ -115,12 +121,14 @@ class JUnit(Vocabulary):
             self._case = attributes
         else:
             self.enter(tag)
+            self._mark = self.markup.index
             self._outside(tag.rpartition(":")[2], attributes)
 
     def end(self, tag: str, /) -> None:
         case = self._case
         if case is None:
             self._open.pop()
+            self._mark = self.markup.index
             if tag.rpartition(":")[2] == "testsuite" and self._suites:
                 self._suites.pop()
                 self._placed()
@@ -130,28 +138,69 @@ class JUnit(Vocabulary):
         elif len(case) == 3 and self._marks is None and not self._around:
             self._plain.append(case)
             self._case = None
+            self._mark = self.markup.index
         else:
             self._end_case()
 
-    def flush(self) -> None:
-        """Make the cases that ended with nothing in them and three attributes: name, class and time, as a rule."""
-        template, add, tally = self._template, self.cases.append, self.tally
-        for case in self._plain:
-            try:
-                name, classname, seconds = case["name"], case["classname"], float(case["time"])
-            except (KeyError, ValueError):
-                self._make(case, None)
-                continue
-            if not (name and classname and 0.0 <= seconds < 1e9) or len(name) > 1000 or len(classname) > 1000:
-                self._make(case, None)
-                continue
+    def read(self, data: bytes) -> None:
+        if not data.isascii() or self.markup.repairs:
+            self._is_between = False
+            self.markup.feed(data)
+            return
+        text, at = data.decode("ascii"), 0
+        while at < len(data):
+            if self._is_between:
+                rows, at = take(text, at)
+                # Where runs are short, looking for them costs more than it saves.
+                self._stride = 0 if len(rows) > _WORTH_IT else min(_LONGEST_STRIDE, 2 * self._stride + 256)
+                if rows:
+                    self.flush()
+                    self._make_plain(rows)
+            end = next_boundary(data, at + self._stride)
+            self._parse(data[at:end])
+            at = end
+
+    def _parse(self, data: bytes) -> None:
+        """Give `data` to the parser, and know whether it then stands between two elements, in no case."""
+        self._mark = -1
+        self.markup.feed(data)
+        # All is read, and an element began or ended last: from its mark on there is nothing but its tag and text.
+        since = self.markup.fed - self._mark
+        self._is_between = (
+            self._case is None
+            and self.markup.index == self.markup.fed
+            and since <= len(data)
+            and data.rfind(b"<") <= len(data) - since
+        )
+
+    def _make_plain(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        template, made = self._template, []
+        for classname, name, time in rows:
             values = template.copy()
             values["classname"] = classname
             values["name"] = name
-            values["duration_seconds"] = seconds
-            add(case_of(values))
-            tally.passed += 1
-            tally.seconds += seconds
+            values["duration_seconds"] = float(time)
+            made.append(values)
+        self.cases += cases_of(made)
+        self.tally.passed += len(made)
+        self.tally.seconds = sum([values["duration_seconds"] for values in made], self.tally.seconds)
+
+    def flush(self) -> None:
+        """Make the cases that the parser saw end with nothing in them and three attributes, in one go."""
+        if not self._plain:
+            return
+        rows: list[Row] = []
+        for case in self._plain:
+            row = (case.get("classname", ""), case.get("name", ""), case.get("time", ""))
+            if is_plain(row):
+                rows.append(row)
+            else:
+                self._make_plain(rows)
+                rows = []
+                self._make(case, None)
+        self._make_plain(rows)
         self._plain.clear()
 
     def opened(self, tag: str, attributes: Attributes) -> None:
@@ -247,6 +296,7 @@ class JUnit(Vocabulary):
 
     def _end_case(self) -> None:
         assert self._case is not None
+        self._mark = self.markup.index
         self.flush()
         self._make(self._case, self._marks)
         self._leave_case()

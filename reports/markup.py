@@ -1,7 +1,7 @@
 """Reads XML as it comes in, without holding it: no DTD, no entities, no network, bounded memory.
 
 Stands on expat and not on lxml, whose push parser keeps a CDATA section of 300 MB whole and stops at the first
-stray `<` (see docs/adr/0013).
+stray `<` (see docs/adr/0016).
 """
 
 from collections import Counter
@@ -51,6 +51,16 @@ class Markup:
         """From here on, give text to `sink`; None skips it, which is much cheaper."""
         self._sink = sink
         self._parser.CharacterDataHandler = sink
+
+    @property
+    def index(self) -> int:
+        """While the listener is told of an element, where its tag begins; else how much has been read."""
+        return int(self._parser.CurrentByteIndex)
+
+    @property
+    def fed(self) -> int:
+        """How much has been given, by the same count."""
+        return self._origin + len(self._held)
 
     def feed(self, data: bytes) -> None:
         """Read clean UTF-8.

@@ -113,7 +113,7 @@ class ReportReader:
             if self._vocabulary is None:
                 return []
             self._head = b""
-        self._vocabulary.markup.feed(clean)
+        self._vocabulary.read(clean)
         return self._taken(self._vocabulary)
 
     def _begin(self, *, final: bool) -> Vocabulary | None:

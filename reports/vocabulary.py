@@ -61,6 +61,10 @@ class Vocabulary:
         """An element ended; its parent is the last of the open ones."""
         raise NotImplementedError
 
+    def read(self, data: bytes) -> None:
+        """Read more of the document, in clean UTF-8."""
+        self.markup.feed(data)
+
     def flush(self) -> None:
         """Put into `cases` what was kept back to be made together."""
 

@@ -1,7 +1,7 @@
 """Reads a ZIP as it streams by, by its local headers; then compares them with its directory.
 
 Every byte is read once, so overlapping entries cannot multiply; an archive that means to show one thing to those
-who read its directory and another to those who stream it is refused. Why not a library: docs/adr/0014.
+who read its directory and another to those who stream it is refused. Why not a library: docs/adr/0017.
 """
 
 import struct

@@ -1,6 +1,5 @@
 """Collecting past builds: slice by slice, so that what happens now is seen now."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -15,6 +14,7 @@ from services.poller.backfill_store import Backfill, BackfillStore
 from services.poller.means import Means
 from services.poller.metrics import SLICES
 from services.poller.provider import MustWaitError, PollFailedError, Provider, Reason, Target
+from services.poller.slices import Slice
 from services.poller.spans import stretches
 from services.poller.visit import Visit
 
@@ -78,7 +78,7 @@ class Backfills:
 
     async def _slice(self, backfill: Backfill, target: Target, provider: Provider) -> str:
         began = datetime.now(UTC)
-        until = time.monotonic() + self._slice_seconds
+        ours = Slice(self._slice_seconds, stopping=self._means.broker.stopping.is_set)
         visit = Visit(
             target,
             provider,
@@ -86,7 +86,8 @@ class Backfills:
             self._means.outlet,
             now=began,
             interval=self._means.interval,
-            time_is_up=lambda: time.monotonic() > until or self._means.broker.stopping.is_set(),
+            time_is_up=ours.is_over,
+            has_listed=ours.has_listed,
         )
         try:
             async with self._means.calling(provider):

@@ -1,6 +1,5 @@
 """What the poller does with a message: carry out the poll it asks for, and keep how that went."""
 
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +17,7 @@ from services.poller.deployments import Deployments
 from services.poller.episodes import after_failure
 from services.poller.means import Means
 from services.poller.provider import MustWaitError, PollFailedError, Provider, Target
+from services.poller.slices import Slice
 from services.poller.spans import reach
 from services.poller.store import State
 from services.poller.taking import Report
@@ -83,7 +83,7 @@ class Polls:
 
     async def _visit(self, target: Target, provider: Provider, state: State, due: datetime) -> None:
         now = datetime.now(UTC)
-        until = time.monotonic() + self._pace.slice_seconds
+        ours = Slice(self._pace.slice_seconds, stopping=self._means.broker.stopping.is_set)
         visit = Visit(
             target,
             provider,
@@ -91,7 +91,8 @@ class Polls:
             self._means.outlet,
             now=now,
             interval=self._pace.interval,
-            time_is_up=lambda: time.monotonic() > until or self._means.broker.stopping.is_set(),
+            time_is_up=ours.is_over,
+            has_listed=ours.has_listed,
         )
         since, sweeps = reach(
             now,

@@ -174,12 +174,12 @@ class Measurements:
         )
         return Standing(**row) if row else None
 
-    async def listed(self) -> list[Target]:
-        """What is polled and was listed once: before that everything is missing."""
+    async def collected(self) -> list[Target]:
+        """What is polled and was collected whole once: before that everything is missing, and on its way."""
         rows = await self._pool.fetch(
             """
             SELECT provider, instance, target FROM poller.targets
-             WHERE is_polled AND listed_through IS NOT NULL ORDER BY target_id
+             WHERE is_polled AND succeeded_at IS NOT NULL ORDER BY target_id
             """
         )
         return [Target(row["provider"], row["instance"], row["target"]) for row in rows]

@@ -89,9 +89,9 @@ class ReconcileSchedule:
                     await self._lease.release()
 
     async def ask(self) -> None:
-        """Ask for each measurement that is due, of the targets that have been listed once."""
+        """Ask for each measurement that is due, of the targets that have been collected whole once."""
         now = datetime.now(UTC)
-        targets = await self._measurements.listed()
+        targets = await self._measurements.collected()
         asked = await self._measurements.asked(targets)
         for target, time in due(targets, asked, now, interval=self._interval):
             await self._broker.command(

@@ -93,8 +93,7 @@ class Taking:
             if (before := known.get(build.build.run_id, {}).get(build.build.attempt)) is None
             or before.fact_id != facts[build.build.run_id]
         ]
-        for build in news:
-            await self.publish(build)
+        await asyncio.gather(*map(self.publish, news))
         if news:
             await self._store.keep_announced(self._target, news, now=self._now)
 

@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 
 from buildlight_contracts.builds import BuildObservedV1
 from services.poller.attempts import version_of
-from services.poller.provider import Page, PollFailedError, Provider, Span, Target, Unchanged
+from services.poller.provider import (
+    MustWaitError,
+    Page,
+    PollFailedError,
+    Provider,
+    Span,
+    Target,
+    Unchanged,
+)
 from services.poller.spans import halves, spans
 from services.poller.store import Store
 from services.poller.taking import Outlet, Report, Taking
@@ -31,15 +39,19 @@ class Visit:
         now: datetime,
         interval: timedelta,
         time_is_up: Callable[[], bool],
+        has_listed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`has_listed` is called before what was listed is taken: see `slices`."""
         self._target = target
         self._provider = provider
         self._store = store
         self._now = now
         self._time_is_up = time_is_up
+        self._has_listed = has_listed
         self._taking = Taking(target, provider, store, outlet, now=now, interval=interval)
         self._listed: set[str] = set()
         self._going: set[str] = set()
+        self._taken: set[str] = set()
         self._kept: Mapping[str, Page] = {}
         self.report = self._taking.report
 
@@ -96,18 +108,28 @@ class Visit:
             sketches |= {build.build.run_id for build in page.builds if page.sketched}
             address = page.following
         self._listed |= builds.keys()
+        self._has_listed()
         in_order = sorted(builds.values(), key=_age)
-        left = await self._take_sketched([b for b in in_order if b.build.run_id in sketches])
-        left |= await self._take_all([b for b in in_order if b.build.run_id not in sketches])
-        for at, page in pages.items():
-            if any(build.build.run_id in left for build in page.builds):
-                pages[at] = replace(page, etag=None)
-        await self._store.keep_pages(self._target, pages)
+        try:
+            await self._take_sketched([b for b in in_order if b.build.run_id in sketches])
+            await self._take_all([b for b in in_order if b.build.run_id not in sketches])
+        except (_OutOfTimeError, PollFailedError, MustWaitError):
+            await self._keep(pages)
+            raise
+        await self._keep(pages)
         self.report.through = span.until or self._now
 
-    async def _take_all(self, builds: Sequence[BuildObservedV1]) -> set[str]:
-        """Publish what is news in a listing; returns the runs that were set aside."""
-        left: set[str] = set()
+    async def _keep(self, pages: Mapping[str, Page]) -> None:
+        """Keep the pages that are done with: every run on them has been taken. The others are read again."""
+        done = {
+            at: page
+            for at, page in pages.items()
+            if all(build.build.run_id in self._taken for build in page.builds)
+        }
+        await self._store.keep_pages(self._target, done)
+
+    async def _take_all(self, builds: Sequence[BuildObservedV1]) -> None:
+        """Publish what is news in a listing."""
         for start in range(0, len(builds), _CHUNK):
             await self._taking.announce(builds[start : start + _CHUNK])
         for start in range(0, len(builds), _CHUNK):
@@ -117,24 +139,21 @@ class Visit:
                 attempts = known.get(build.build.run_id, {})
                 before = attempts.get(build.build.attempt)
                 if before is not None and self._taking.is_waiting(before):
-                    left.add(build.build.run_id)
                     continue
                 try:
                     news = await self._taking.take(build, attempts, going=build.build.run_id in self._going)
+                    self._taken.add(build.build.run_id)
                 except PollFailedError as failure:
                     if before is None:
                         raise
                     await self._taking.bear(failure, before)
-                    left.add(build.build.run_id)
                     news = True
                 self.report.through = _created(build)
                 if news:
                     self._check_time()
-        return left
 
-    async def _take_sketched(self, sketches: Sequence[BuildObservedV1]) -> set[str]:
-        """Ask for what changed in a listing that shows no attempts; returns the runs that were set aside."""
-        left: set[str] = set()
+    async def _take_sketched(self, sketches: Sequence[BuildObservedV1]) -> None:
+        """Ask for what changed in a listing that shows no attempts."""
         for start in range(0, len(sketches), _CHUNK):
             chunk = sketches[start : start + _CHUNK]
             known = await self._store.known(self._target, [b.build.run_id for b in chunk])
@@ -143,14 +162,13 @@ class Visit:
                 before = attempts[max(attempts)] if attempts else None
                 self.report.through = _created(sketch)
                 if before is not None and before.version == version_of(sketch):
+                    self._taken.add(sketch.build.run_id)
                     continue
                 if before is not None and self._taking.is_waiting(before):
-                    left.add(sketch.build.run_id)
                     continue
-                if not await self._taking.look_behind(sketch, before):
-                    left.add(sketch.build.run_id)
+                if await self._taking.look_behind(sketch, before):
+                    self._taken.add(sketch.build.run_id)
                 self._check_time()
-        return left
 
     def _check_time(self) -> None:
         if self._time_is_up():

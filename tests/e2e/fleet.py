@@ -99,6 +99,7 @@ class Fleet:
         settings: more variables for the services.
         together: all services in one process, `all`, behind one port.
         services: only these, where the others would but add to the load.
+        jobs: of Jenkins, that are there before anybody looks; without builds.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Fleet:
         settings: Mapping[str, str] | None = None,
         together: bool = False,
         services: Sequence[str] = SERVICES,
+        jobs: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.repositories = tuple(repositories)
@@ -121,6 +123,7 @@ class Fleet:
         self.ports = {name: free_port() for name in self.names}
         self.services: dict[str, Running] = {}
         self._settings = dict(settings or {})
+        self._jobs = tuple(jobs)
 
     # -- life
 
@@ -140,6 +143,8 @@ class Fleet:
         await asyncio.gather(migrate(self.postgres.url), declare(self.rabbitmq.url, self.rungs))
         for repository in self.repositories:
             await self.company.ended(repository, "success", title="The first, and good")
+        for job in self._jobs:
+            await self.company.control("POST", "/jenkins/jobs", json={"name": job})
         self.http = httpx.AsyncClient(timeout=30, trust_env=False)
         for name in self.names:
             self.services[name] = self.service(name)
@@ -191,6 +196,9 @@ class Fleet:
                 "GITHUB_TOKEN": told["github_token"],
                 "GITHUB_API_URL": told["github"],
                 "GITHUB_REPOS": ",".join(self.repositories),
+                "JENKINS_URL": told["jenkins"],
+                "JENKINS_USERNAME": told["jenkins_username"],
+                "JENKINS_API_TOKEN": told["jenkins_token"],
                 "WORKER_POLL_INTERVAL": "1",
                 "WORKER_JITTER_SECONDS": "0",
                 "GITLAB_TOKEN": told["gitlab_token"],

@@ -6,6 +6,7 @@ attempt ends; another provider is another class here and another name in `STAGES
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -32,21 +33,25 @@ class ProviderStage(Protocol):
 
     name: str
     targets: tuple[str, ...]
+    settings: Mapping[str, str]
+    """What the services are told of it, beside where its servers are."""
+    keeps_runs: bool
+    """Run again, a run keeps its id and its creation and gets another attempt; else it is a new run."""
 
-    async def begin(self, target: str, *, created: datetime | None = None) -> int:
-        """A new run, queued; its id."""
+    async def begin(self, target: str) -> str:
+        """A new run; what it is called from here on."""
         ...
 
-    async def had(self, target: str, *, created: datetime, attempts: int = 1) -> int:
+    async def had(self, target: str, *, created: datetime, attempts: int = 1) -> str:
         """A run that ended before anybody watched; of its attempts only the last can still be read."""
         ...
 
-    async def start(self, run: int) -> None: ...
+    async def start(self, run: str) -> None: ...
 
-    async def end(self, run: int) -> None: ...
+    async def end(self, run: str) -> None: ...
 
-    async def again(self, run: int) -> None:
-        """Run it again: the next attempt, queued."""
+    async def again(self, run: str) -> str:
+        """Run it again: the next attempt, or the run that it became."""
         ...
 
     async def fail(self, dice: random.Random) -> str:
@@ -73,30 +78,36 @@ class GitHubStage:
 
     name: str = "github"
     targets: tuple[str, ...] = ("acme/busy", "acme/calm")
+    settings: Mapping[str, str] = {"GITHUB_REPOS": ",".join(targets), "GITHUB_WEBHOOK_SECRET": WEBHOOK_SECRET}
+    keeps_runs: bool = True
 
     def __init__(self, company: Company, *, dice: random.Random) -> None:
         self._company = company
         self._dice = dice
-        self._first_readable: dict[int, int] = {}
+        self._first_readable: dict[str, int] = {}
 
-    async def begin(self, target: str, *, created: datetime | None = None) -> int:
-        return await self._company.run(target, **_at(created))
+    async def begin(self, target: str) -> str:
+        return str(await self._company.run(target))
 
-    async def had(self, target: str, *, created: datetime, attempts: int = 1) -> int:
-        run = await self._company.ended(
-            target, self._dice.choice(CONCLUSIONS), run_attempt=attempts, **_at(created)
+    async def had(self, target: str, *, created: datetime, attempts: int = 1) -> str:
+        made = await self._company.ended(
+            target,
+            self._dice.choice(CONCLUSIONS),
+            run_attempt=attempts,
+            created_at=created.isoformat(timespec="seconds"),
         )
-        self._first_readable[run] = attempts
+        self._first_readable[str(made)] = attempts
+        return str(made)
+
+    async def start(self, run: str) -> None:
+        await self._company.advance(int(run), status="in_progress")
+
+    async def end(self, run: str) -> None:
+        await self._company.advance(int(run), status="completed", conclusion=self._dice.choice(CONCLUSIONS))
+
+    async def again(self, run: str) -> str:
+        await self._company.advance(int(run), new_attempt=True)
         return run
-
-    async def start(self, run: int) -> None:
-        await self._company.advance(run, status="in_progress")
-
-    async def end(self, run: int) -> None:
-        await self._company.advance(run, status="completed", conclusion=self._dice.choice(CONCLUSIONS))
-
-    async def again(self, run: int) -> None:
-        await self._company.advance(run, new_attempt=True)
 
     async def fail(self, dice: random.Random) -> str:
         fault: dict[str, Any] = dice.choice(
@@ -139,21 +150,100 @@ class GitHubStage:
         rows = await self._company.control("GET", "/github/served")
         found = {Served(str(run), attempt, status == "completed") for run, attempt, status, _ in rows}
         unreadable = {
-            Served(str(run), attempt, ended=True, is_readable=False)
+            Served(run, attempt, ended=True, is_readable=False)
             for run, first in self._first_readable.items()
             for attempt in range(1, first)
         }
         return found | unreadable
 
 
-STAGES: tuple[type[GitHubStage], ...] = (GitHubStage,)
+class JenkinsStage:
+    """Jenkins on the sandbox: a build that is run again is another build."""
+
+    name: str = "jenkins"
+    targets: tuple[str, ...] = ("busy-job", "calm-job")
+    settings: Mapping[str, str] = {"ENABLE_JENKINS": "true", "JENKINS_JOBS": ",".join(targets)}
+    keeps_runs: bool = False
+
+    def __init__(self, company: Company, *, dice: random.Random) -> None:
+        self._company = company
+        self._dice = dice
+        self._newest: dict[str, datetime] = {}
+
+    async def begin(self, target: str) -> str:
+        return await self._build(target, building=True)
+
+    async def had(self, target: str, *, created: datetime, attempts: int = 1) -> str:
+        del attempts
+        # Builds are numbered in the order of their times.
+        self._newest[target] = created = max(created, self._newest.get(target, created)) + timedelta(
+            seconds=1
+        )
+        return await self._build(
+            target, building=False, result=self._result(), duration=1000, timestamp=created.isoformat()
+        )
+
+    async def start(self, run: str) -> None:
+        """It began with being there."""
+
+    async def end(self, run: str) -> None:
+        job, _, number = run.rpartition("#")
+        await self._company.control(
+            "PATCH",
+            "/jenkins/builds",
+            params={"job": job, "number": number},
+            json={"building": False, "result": self._result()},
+        )
+
+    async def again(self, run: str) -> str:
+        return await self.begin(run.rpartition("#")[0])
+
+    async def fail(self, dice: random.Random) -> str:
+        fault: dict[str, Any] = dice.choice(
+            (
+                {"kind": "status", "status": 502, "times": 4},
+                {"kind": "status", "status": 503, "times": 2, "after": True},
+                {"kind": "nonsense", "times": 2},
+                {"kind": "hang", "seconds": 3, "times": 2},
+                {"kind": "rate_limit", "seconds": 1, "times": 1},
+            )
+        )
+        await self._company.fault("jenkins", **fault)
+        return " ".join(str(value) for value in fault.values())
+
+    async def mend(self) -> None:
+        await self._company.repair("jenkins")
+
+    async def hook(self, door: str) -> bool:
+        """Its plugin only hints at a build; the story of that is told elsewhere."""
+        del door
+        return False
+
+    async def unhook(self) -> None: ...
+
+    async def told(self) -> Counter[str]:
+        return Counter()
+
+    async def served(self) -> set[Served]:
+        rows = await self._company.control("GET", "/jenkins/served")
+        return {
+            Served(f"{number}@{timestamp}", 1, ended=not building)
+            for job, number, timestamp, building, _ in rows
+            if job in self.targets
+        }
+
+    async def _build(self, job: str, **script: Any) -> str:
+        made = await self._company.control("POST", "/jenkins/builds", json={"job": job, **script})
+        return f"{job}#{made['number']}"
+
+    def _result(self) -> str:
+        return self._dice.choice(("SUCCESS", "SUCCESS", "FAILURE", "ABORTED"))
+
+
+STAGES: tuple[type[GitHubStage] | type[JenkinsStage], ...] = (GitHubStage, JenkinsStage)
 
 
 def back(dice: random.Random, least: timedelta, most: timedelta) -> datetime:
     """A moment so long ago."""
     ago = dice.uniform(least.total_seconds(), most.total_seconds())
     return datetime.now(UTC) - timedelta(seconds=ago)
-
-
-def _at(created: datetime | None) -> dict[str, str]:
-    return {"created_at": created.isoformat(timespec="seconds")} if created else {}

@@ -30,11 +30,18 @@ SANDBOX = """
 import json, sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+hooks = []
+
 class Groups(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'[{"id": 42}]')
+        self.wfile.write(json.dumps(hooks if self.path == "/webhooks" else [{"id": 42}]).encode())
+
+    def do_POST(self):
+        hooks.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(201)
+        self.end_headers()
 
 server = HTTPServer(("127.0.0.1", 0), Groups)
 root = f"http://127.0.0.1:{server.server_port}"
@@ -141,6 +148,11 @@ async def test_up_starts_everything_and_stops_everything(
         assignments = (checkout / ".buildlight" / "env").read_text()
         assert f"BUILDLIGHT_URL={url}\n" in assignments
         assert f"BUILDLIGHT_SANDBOX_GITHUB_URL={seen['GITHUB_API_URL']}\n" in assignments
+        asked = await asyncio.to_thread(httpx.get, f"{seen['GITHUB_API_URL']}/webhooks")
+        hooks = {hook["provider"]: hook for hook in asked.json()}
+        for provider in module.HOOKED:
+            assert hooks[provider]["url"] == f"{url}/webhooks/{provider}"
+            assert hooks[provider]["secret"] == seen[f"{provider.upper()}_WEBHOOK_SECRET"]
     assert capfd.readouterr().out == url + "\n"
     assert not (checkout / ".buildlight" / "env").exists()
     assert all(port_is_free(int(address.rpartition(":")[2])) for address in (url, seen["GITHUB_API_URL"]))
@@ -155,6 +167,8 @@ async def test_the_real_sandbox_tells_what_the_services_need(tmp_path: Path) -> 
         outside = outside_as_sandbox(told, await module.gitlab_group(told))
         assert "acme/shop" in outside["GITHUB_REPOS"].split(",")
         assert int(outside["GITLAB_GROUP_ID"]) > 0
+        assert "acme/ledger" in outside["GITLAB_PROJECTS"].split(",")
+        assert outside["JENKINS_URL"].startswith("http://127.0.0.1:")
         headers = {"Authorization": f"Bearer {outside['GITHUB_TOKEN']}"}
         async with httpx.AsyncClient(base_url=outside["GITHUB_API_URL"], trust_env=False) as client:
             for repository in outside["GITHUB_REPOS"].split(","):

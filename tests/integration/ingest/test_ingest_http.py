@@ -33,8 +33,7 @@ async def client(
     await superuser.close()
     async with running(amqp_url, database_url, ARCHIVED, **changes) as service:
         app = make_app()
-        for middleware in service.middleware:
-            app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
+        app.state.body_limits = dict(service.body_limits)
         for router in service.routers:
             app.include_router(router)
         headers = {"x-api-key": key} if key else {}

@@ -98,5 +98,5 @@ async def test_sizes(amqp_url: str, database_url: str, channel: AbstractChannel)
             await http.post(path, params=QUERY, content=b" " * size)
             for path, size in ((PATH, 11_000_000), (PATH, 13_000_000), ("/events", 11_000_000))
         ]
-    assert [answer.status_code for answer in answers] == [400, 413, 413]
+    assert [answer.status_code for answer in answers] == [422, 413, 413]
     assert "12,000,000" in answers[1].json()["error"]["message"]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- a document and names of variables as they are
 """`buildlight report` without servers."""
 
 import json
