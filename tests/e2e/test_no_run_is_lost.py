@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.fleet import Fleet, until
-from tests.e2e.stages import STAGES, JenkinsStage, ProviderStage, Served, back
+from tests.e2e.stages import STAGES, GitLabStage, JenkinsStage, ProviderStage, Served, back
 
 RUNS = int(os.environ.get("BUILDLIGHT_E2E_RUNS", "150"))
 SEED = int(os.environ.get("BUILDLIGHT_E2E_SEED", str(random.randrange(1_000_000))))
@@ -69,7 +69,12 @@ async def ordeal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Orde
     settings = SETTINGS | {name: value for make in STAGES for name, value in make.settings.items()}
     folder = tmp_path_factory.mktemp("ordeal")
     async with Fleet(
-        folder, repositories=(), services=SERVICES, settings=settings, jobs=JenkinsStage.targets
+        folder,
+        repositories=(),
+        services=SERVICES,
+        settings=settings,
+        jobs=JenkinsStage.targets,
+        projects=GitLabStage.targets,
     ) as fleet:
         stages: dict[str, ProviderStage] = {make.name: make(fleet.company, dice=dice) for make in STAGES}
         ordeal = Ordeal(fleet, stages)
@@ -159,7 +164,10 @@ async def fail(ordeal: Ordeal, dice: random.Random, over: asyncio.Event) -> None
     """One fault after the other, each over after a few requests."""
     while not over.is_set():
         await asyncio.sleep(dice.uniform(0.3, 2))
+        is_listening = await ordeal.fleet.is_ready("poller")
         for stage in ordeal.stages.values():
+            if is_listening:
+                await stage.hook_again()
             ordeal.faults[f"{stage.name} {await stage.fail(dice)}"] += 1
 
 
@@ -211,11 +219,11 @@ async def test_there_was_something_to_lose(ordeal: Ordeal, provider: str) -> Non
     assert len({one.run_id for one in served}) >= RUNS // len(PROVIDERS)
     if ordeal.stages[provider].keeps_runs:
         assert len([one for one in served if one.attempt > 1]) > RUNS / len(PROVIDERS) / 10
-        assert any(not one.is_readable for one in served)
+    assert any(not one.is_readable for one in served) == ordeal.stages[provider].forgets_attempts
     assert all(one.ended for one in served)
     if provider in ordeal.hooked:
         told = await ordeal.stages[provider].told()
-        assert told["answered 202"] > RUNS / len(PROVIDERS) / 2
+        assert told["answered 202"] > RUNS / len(PROVIDERS) / 5
         assert told["dropped"] > 0
     assert ordeal.kills >= 2
     assert len(ordeal.faults) >= 3
@@ -275,7 +283,12 @@ async def test_the_report_says_so(ordeal: Ordeal) -> None:
     for row in report["targets"]:
         counted[row["provider"]] += row["at_provider"]
         recorded[row["provider"]] += row["recorded"]
-    expected = Counter({name: len(served) for name, served in ordeal.served.items()})
+    expected = Counter(
+        {
+            name: len(served) if ordeal.stages[name].counts_attempts else len({one.run_id for one in served})
+            for name, served in ordeal.served.items()
+        }
+    )
     assert counted == recorded == expected
     measured = await ordeal.fleet.log(type="dev.buildlight.completeness.measured.v1")
     assert {event["data"]["target"] for event in measured} == {target for _, target in told}
