@@ -215,11 +215,7 @@ class PrivateServer(ABC):
             self._read_state()
             await self._stop_stale()
             await self._prepare()
-            until = time.monotonic() + timeout
-            while not await self._has_started(timeout):
-                if time.monotonic() > until:
-                    raise self._failure(f"could not start within {timeout:.0f} s")
-                await asyncio.sleep(POLL_SECONDS)
+            await self._start(timeout)
         except BaseException:
             await self.kill()
             raise
@@ -255,6 +251,13 @@ class PrivateServer(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    async def _start(self, timeout: float) -> None:  # noqa: ASYNC109 - see start
+        until = time.monotonic() + timeout
+        while not await self._has_started(timeout):
+            if time.monotonic() > until:
+                raise self._failure(f"could not start within {timeout:.0f} s")
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _has_started(self, timeout: float) -> bool:  # noqa: ASYNC109 - see start
         """Launch it. False when it ended because it cannot start yet."""
