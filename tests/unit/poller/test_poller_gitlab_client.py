@@ -247,13 +247,57 @@ async def test_a_merge_request_is_started_anew_as_such() -> None:
 
 async def test_a_refusal_is_no_failure() -> None:
     """What no later try would change is told; what may pass is raised."""
+    running = {"/pipelines/4711": PIPELINE | {"status": "running"}, "/jobs": [], "/bridges": []}
+
+    def refusing(status: int) -> GitLab:
+        refusal = httpx.Response(status, json={"message": "no"})
+        return gitlab(serving({"/cancel": refusal} | running))
+
     for status in (400, 403, 404, 405):
-        provider = gitlab(lambda _, status=status: httpx.Response(status, json={"message": "no"}))  # type: ignore[misc]
-        assert isinstance(await provider.cancel(TARGET, REF), Refused)
+        assert isinstance(await refusing(status).cancel(TARGET, REF), Refused)
     for status in (401, 429, 500):
-        provider = gitlab(lambda _, status=status: httpx.Response(status, json={"message": "no"}))  # type: ignore[misc]
         with pytest.raises(PollFailedError):
-            await provider.cancel(TARGET, REF)
+            await refusing(status).cancel(TARGET, REF)
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "skipped"])
+async def test_a_pipeline_that_ended_is_not_cancelled(status: str) -> None:
+    """GitLab would answer 200 and do nothing."""
+    sent: list[str] = []
+    routes = {"/cancel": PIPELINE, "/4711": PIPELINE | {"status": status}, "/jobs": [], "/bridges": []}
+    assert isinstance(await gitlab(serving(routes, sent)).cancel(TARGET, REF), Refused)
+    assert not [path for path in sent if path.endswith("/cancel")]
+
+
+async def test_a_cancelled_pipeline_is_cancelled_once() -> None:
+    """The answer to an earlier try may have been lost."""
+    routes = {"/4711": PIPELINE | {"status": "canceled"}, "/jobs": [], "/bridges": []}
+    assert isinstance(await gitlab(serving(routes)).cancel(TARGET, REF), Done)
+
+
+async def test_what_is_changed_is_the_attempt_that_was_meant() -> None:
+    """With a later attempt the earlier one is neither cancelled nor run again."""
+    sent: list[str] = []
+    jobs = [job(1, "unit", "failed", 3, 9), job(2, "unit", "failed", 20, 30, created=15)]
+    routes = {"/4711": PIPELINE | {"status": "running"}, "/jobs": jobs, "/bridges": []}
+    provider = gitlab(serving({"/cancel": PIPELINE, "/retry": PIPELINE} | routes, sent))
+    assert isinstance(await provider.cancel(TARGET, REF), Refused)
+    done = await provider.rerun(TARGET, REF, failed_only=True)
+    assert isinstance(done, Done)
+    assert "attempt 2 is the latest" in done.detail
+    assert not [path for path in sent if path.endswith(("/cancel", "/retry"))]
+    second = REF.model_copy(update={"attempt": 2})
+    assert isinstance(await provider.rerun(TARGET, second, failed_only=True), Done)
+    assert sent[-1].endswith("/retry")
+
+
+async def test_nothing_failed_is_not_run_again() -> None:
+    """GitLab would answer 201 and run nothing."""
+    sent: list[str] = []
+    jobs = [job(1, "unit", "success", 3, 9), job(2, "lint", "skipped")]
+    routes = {"/retry": PIPELINE, "/4711": PIPELINE | {"status": "success"}, "/jobs": jobs, "/bridges": []}
+    assert isinstance(await gitlab(serving(routes, sent)).rerun(TARGET, REF, failed_only=True), Refused)
+    assert not [path for path in sent if path.endswith("/retry")]
 
 
 @pytest.mark.parametrize(

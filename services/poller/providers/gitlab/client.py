@@ -284,10 +284,10 @@ class GitLab:
     # -- changes
 
     async def rerun(self, target: Target, build: BuildRef, *, failed_only: bool) -> Done | Refused:
-        return await changes.rerun(self._api, target, build, failed_only=failed_only)
+        return await changes.rerun(self._api, self._pipelines, target, build, failed_only=failed_only)
 
     async def cancel(self, target: Target, build: BuildRef) -> Done | Refused:
-        return await changes.cancel(self._api, target, build)
+        return await changes.cancel(self._api, self._pipelines, target, build)
 
     async def publish_check(self, target: Target, check: PublishCheckV1) -> Done | Refused:
         return await changes.publish_status(self._api, target, check)
