@@ -9,7 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from buildlight_contracts.builds import BuildRef
+from buildlight_contracts.commands import PublishCheckV1
 from buildlight_contracts.test_results import Outcome
+from buildlight_contracts.testing import example
 from services.poller.provider import (
     Done,
     Found,
@@ -298,6 +300,15 @@ async def test_nothing_failed_is_not_run_again() -> None:
     routes = {"/retry": PIPELINE, "/4711": PIPELINE | {"status": "success"}, "/jobs": jobs, "/bridges": []}
     assert isinstance(await gitlab(serving(routes, sent)).rerun(TARGET, REF, failed_only=True), Refused)
     assert not [path for path in sent if path.endswith("/retry")]
+
+
+async def test_a_verdict_is_shown_on_the_pipelines_own_commit() -> None:
+    """Whatever commit others said the build is of."""
+    sent: list[str] = []
+    routes = {"/4711": PIPELINE | {"sha": "a/../b"}, "/statuses/a%2F..%2Fb": {}}
+    check = example(PublishCheckV1, build=REF, commit_sha="0" * 40)
+    assert isinstance(await gitlab(serving(routes, sent)).publish_check(TARGET, check), Done)
+    assert sent[-1].endswith("/statuses/a%2F..%2Fb")
 
 
 @pytest.mark.parametrize(

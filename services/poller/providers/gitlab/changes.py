@@ -7,6 +7,7 @@ moved on, and without the variables the old one may have been started with.
 
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.commands import PublishCheckV1
@@ -120,6 +121,14 @@ async def publish_status(api: Api, target: Target, check: PublishCheckV1) -> Don
 
     It becomes a job of the build's pipeline, stage `external`: a failed one makes that pipeline fail.
     """
+    looked = await api.get(
+        api.project(target.name, f"/pipelines/{check.build.run_id}"),
+        f"pipeline {check.build.run_id} of {target.name}",
+    )
+    # What others say of a build must not choose the commit.
+    sha = text(an_answer(looked).get("sha")) if looked.status == 200 else None
+    if sha is None:
+        return _no_longer(target, check.build)
     state = STATES[check.conclusion]
     body = {
         "state": state,
@@ -129,8 +138,8 @@ async def publish_status(api: Api, target: Target, check: PublishCheckV1) -> Don
         "target_url": check.details_url,
     }
     answer = await api.post(
-        api.project(target.name, f"/statuses/{check.commit_sha}"),
-        f"commit {check.commit_sha[:12]} of {target.name}",
+        api.project(target.name, f"/statuses/{quote(sha, safe='')}"),
+        f"commit {sha[:12]} of {target.name}",
         {name: value for name, value in body.items() if value is not None},
     )
     left_out = f" {len(check.annotations)} annotations are left out: a status has no room for them."
