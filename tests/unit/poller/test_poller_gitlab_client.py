@@ -311,6 +311,27 @@ async def test_a_verdict_is_shown_on_the_pipelines_own_commit() -> None:
     assert sent[-1].endswith("/statuses/a%2F..%2Fb")
 
 
+async def test_an_archive_that_promises_nothing_is_left_alone() -> None:
+    """What a job declared, or a name of the job, its stage or its archive, makes it worth the download."""
+
+    def left(number: int, name: str, stage: str, archive: str, *kinds: str) -> dict[str, Any]:
+        files = [{"file_type": kind} for kind in kinds]
+        size = {"filename": archive, "size": 4000}
+        return job(number, name, "success", 3, 9, stage=stage, artifacts_file=size, artifacts=files)
+
+    jobs = [
+        left(1, "image", "build", "artifacts.zip", "archive"),
+        left(2, "rspec", "verify", "artifacts.zip", "archive"),
+        left(3, "unit", "Test", "artifacts.zip", "archive"),
+        left(4, "check", "verify", "junit.zip", "archive"),
+        left(5, "e2e", "verify", "artifacts.zip", "archive", "junit"),
+        job(6, "tests", "success", 3, 9),
+    ]
+    provider = gitlab(serving({"/4711": PIPELINE, "/jobs": jobs, "/bridges": [], "/test_report": {}}))
+    found = [one async for one in provider.reports(TARGET, REF)]
+    assert [one.job for one in found] == ["rspec", "unit", "check", "e2e"]
+
+
 @pytest.mark.parametrize(
     ("name", "suite"),
     [

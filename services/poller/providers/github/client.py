@@ -15,6 +15,7 @@ from buildlight_contracts.deployments import DeploymentObservedV1
 from services.poller.budget import Budget
 from services.poller.calls import Calls
 from services.poller.metrics import REFUSED
+from services.poller.promising import REPORT_NAMES
 from services.poller.provider import (
     Counted,
     Document,
@@ -35,7 +36,6 @@ from services.poller.provider import (
 from services.poller.providers.github import changes, checks, deployments, reports
 from services.poller.providers.github.api import PAGE_SIZE, Api, object_of, rows_of
 from services.poller.providers.github.app import App, AppKey, Installation
-from services.poller.providers.github.artifacts import REPORT_ARTIFACTS
 from services.poller.providers.github.mapping import (
     PROVIDER,
     BadRowError,
@@ -75,7 +75,7 @@ class GitHub:
         instance: str,
         token: SecretStr | None = None,
         app: AppKey | None = None,
-        report_artifacts: Sequence[str] = REPORT_ARTIFACTS,
+        report_artifacts: Sequence[str] = REPORT_NAMES,
         reserve_percent: float,
         timeout_seconds: float,
         transport: httpx.AsyncBaseTransport | None = None,
