@@ -27,7 +27,7 @@ from services.poller.provider import (
 )
 from services.poller.providers.gitlab.client import GitLab, children_of
 from services.poller.providers.gitlab.reports import case_of, results_of, suite_of
-from tests.unit.poller.gitlab_rows import PIPELINE, job
+from tests.unit.poller.gitlab_rows import NOON, PIPELINE, job
 from tests.unit.poller.test_poller_gitlab_mapping import ODD
 
 TARGET = Target("gitlab", "gitlab.test", "acme/platform/shop")
@@ -394,3 +394,16 @@ def test_what_could_not_be_read_is_noted() -> None:
     (found,) = results_of({"test_suites": [suite, {"name": "empty", "test_cases": []}, None]})
     assert (found.job, len(found.cases), len(found.notes)) == ("unit", 1, 2)
     assert results_of({}) == results_of({"test_suites": 7}) == ()
+
+
+async def test_a_listing_without_an_end_is_told() -> None:
+    """What is beyond the last page that is read would be lost unseen."""
+    following = {"link": f'<{PLACE}/deployments?page=2>; rel="next"'}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_project = not request.url.path.endswith("/deployments")
+        return httpx.Response(200, json={"id": 15} if is_project else [], headers=following)
+
+    with pytest.raises(PollFailedError, match="more than 10,000 rows for deployments") as caught:
+        [one async for one in gitlab(answer).deployments(TARGET, NOON)]
+    assert caught.value.reason == "nonsense"
