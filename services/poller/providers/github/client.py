@@ -44,7 +44,9 @@ from services.poller.providers.github.mapping import (
     id_of,
     job_of,
     moment_of,
+    number_of,
     object_at,
+    part_of,
     state_of,
     text_of,
 )
@@ -304,7 +306,9 @@ def _counted(row: Any, *, otherwise_at: datetime) -> list[Counted]:
     run_id, attempts = id_of(run, "id"), attempt_of(run)
     created = moment_of(run.get("created_at")) or otherwise_at
     ended = state_of(text_of(run.get("status")), text_of(run.get("conclusion"))).is_terminal
-    return [Counted(run_id, n, created, ended or n < attempts) for n in range(1, attempts + 1)]
+    repository = number_of(part_of(run, "repository").get("id"))
+    repository_id = None if repository is None else str(repository)
+    return [Counted(run_id, n, created, ended or n < attempts, repository_id) for n in range(1, attempts + 1)]
 
 
 def _left(budget: Budget) -> tuple[bool, float]:

@@ -278,7 +278,8 @@ class GitLab:
             for build in page.builds:
                 created = build.created_at or build.updated_at
                 if created >= span.since and (span.until is None or created < span.until):
-                    yield Counted(build.build.run_id, 1, created, build.state.is_terminal)
+                    ended = build.state.is_terminal
+                    yield Counted(build.build.run_id, 1, created, ended, build.build.repository_id)
             address = page.following
 
     # -- changes
