@@ -14,7 +14,13 @@ LONGEST_LINE = 8192
 _MARGIN = 512
 """At the end of a longer line so many are dropped: a secret that begins there cannot be recognised for sure."""
 
-_HARMLESS = r"(?:\*{3,}|\[masked\]|\[redacted\]|null\b|none\b|true\b|false\b|undefined\b|\$|%|<)"
+# A whole value that tells nothing: what CI masked, no value at all, or the name of what holds one. A variable's name
+# is upper case, so that a password which begins with `$` is not taken for one.
+_HARMLESS = (
+    r"(?:(?:\*{3,}|\[masked\]|\[redacted\]|null|none|true|false|undefined|<[a-z-]{1,40}>|\$\([^()\r\n]{1,200}\)"
+    r"|\$\{\{[\w .\[\]-]{1,200}\}\}|\$\{[A-Za-z_][\w.]{0,100}\}"
+    r"|(?-i:\$[A-Z_][A-Z0-9_]{0,100}|%[A-Z_][A-Z0-9_]{0,100}%))[)\]}]{0,4}(?=[\s\"',;&]|$))"
+)
 _VALUE = r"(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|[^\s\"',;&]+)"
 _NAMES = (
     r"passw(?:or)?d|passwd|passphrase|pwd|secret|token(?!iz|s\b)|api[_-]?key|access[_-]?key|private[_-]?key"
@@ -53,7 +59,7 @@ _RULES = (
     _rule(("login",), r"(?i)(?P<kept>\blogin\s+\S+\s+password\s+)\S+"),
     _rule(
         ("-u ", "-u\t", "--user"),
-        r"(?P<kept>(?<![\w-])(?:-u|--user)[ \t=]{1,4}[\"']?[^\s:\"']{1,256}:)(?!\*{3}|\$)[^\s\"']+",
+        rf"(?P<kept>(?<![\w-])(?:-u|--user)[ \t=]{{1,4}}[\"']?[^\s:\"']{{1,256}}:)(?!{_HARMLESS})[^\s\"']+",
     ),
     _rule(
         ("--",),
