@@ -13,7 +13,7 @@ from reports.archive import Limits, files
 from reports.cases import Tally, without_secrets
 from reports.chunks import Chunks, Context
 from reports.collect import collect
-from services.poller.job_logs import small
+from reports.stream import small
 from services.poller.provider import Document, PollFailedError, Results
 
 MOST_UNREADABLE = 50

@@ -23,10 +23,10 @@ from chassis.http import HttpError
 from chassis.keys import requires
 from reports.job_log import JobLog
 from reports.log_lines import Line, Lines
+from reports.stream import small
 from services.poller.acting import Calling, freely
 from services.poller.allowance import Allowance, reader_of
 from services.poller.collection_store import CollectionStore
-from services.poller.job_logs import small
 from services.poller.metrics import FULL_LOGS
 from services.poller.provider import (
     Found,
