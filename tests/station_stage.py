@@ -96,7 +96,7 @@ def cancel(build: BuildRef | None = None, **changes: Any) -> CancelBuildV1:
 
 def check(build: BuildRef | None = None, **changes: Any) -> PublishCheckV1:
     verdict = {
-        "commit_sha": "c0ffee",
+        "commit_sha": "c0ffee" + "0" * 34,
         "name": "Buildlight",
         "conclusion": "failure",
         "title": "Red",

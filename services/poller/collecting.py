@@ -202,6 +202,8 @@ class _Try:
             told = await read_results(found, self._command, self._record)
         else:
             told = await read_document(found, self._command, self._record, self._limits.documents)
+            if told.note is not None:
+                self.notes.append(told.note)
         COLLECTED.labels(self._provider.name, "report").inc(told.reports)
         COLLECTED.labels(self._provider.name, "refused").inc(told.refused)
         return told

@@ -27,6 +27,8 @@ class DocumentLimits:
     """How long one document may take, and what an archive may hold."""
 
     most_seconds: float = 600.0
+    most_bytes: int = 1 << 30
+    """What the provider says is larger is not downloaded."""
     archive: Limits = field(default_factory=Limits)
 
 
@@ -38,6 +40,8 @@ class Told:
     cases: int = 0
     refused: int = 0
     """What should be a report and cannot be read, or not to its end."""
+    note: str | None = None
+    """Why it was not read at all."""
 
 
 async def read_document(
@@ -49,6 +53,10 @@ async def read_document(
         PollFailedError: the provider answered badly, also in the middle, or was too slow. What was published by
             then has the same ids when it is published again.
     """
+    if found.size_bytes is not None and found.size_bytes > limits.most_bytes:
+        return Told(
+            note=f"{found.source} was not read: it has {found.size_bytes:,} bytes, more than {limits.most_bytes:,}"
+        )
     context, told = _context(command, "artifact", found.job), Told()
 
     async def tell(fact: Fact) -> None:
@@ -73,9 +81,6 @@ async def read_document(
     if told.refused > MOST_UNREADABLE:
         more = f"{told.refused - MOST_UNREADABLE:,} more files in it cannot be read"
         await record(context.refused(more, source=found.source))
-    elif found.is_report and not told.reports and not told.refused:
-        told.refused = 1
-        await record(context.refused("there is no test report in it that is known", source=found.source))
     return told
 
 

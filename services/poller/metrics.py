@@ -57,7 +57,7 @@ ACTIONS = Counter(
 )
 COLLECTED = Counter(
     "buildlight_poller_collected_total",
-    "What was collected of ended builds: report, refused (cannot be read), log, log_gone, cut.",
+    "What was collected of ended builds: report, refused (cannot be read), log, log_gone.",
     ["provider", "what"],
 )
 FULL_LOGS = Counter(

@@ -132,10 +132,9 @@ class Document:
     """Where it was found, for a person: an artifact's name, with a file's path where it is one file."""
     open: Callable[[], Pieces]
     size_bytes: int | None = None
+    """As the provider says; None: it does not."""
     job: str | None = None
     """The name of the job that left it, where that is known."""
-    is_report: bool = False
-    """The provider says that it is a report; else it may be anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,9 @@ class Reconciles:
             left = suspects(left, await self._has(target, left))
 
     async def _has(self, target: Target, counted: Collection[Counted]) -> dict[Key, Logged]:
-        ids = await self._measurements.repository_ids(target)
+        # A census that names them needs no search through all that was ever recorded.
+        unnamed = any(one.repository_id is None for one in counted)
+        ids = await self._measurements.repository_ids(target) if unnamed else ()
         return await self._record.has(target, counted, repository_ids=ids)
 
     def _stop_if_told(self) -> None:

@@ -5,7 +5,8 @@ GitLab reads the reports that jobs declare (`artifacts:reports:junit`), and its 
 
 - of a job that has a suite, the results are taken from there, and its archive is left alone: the same files are
   often in both, and would be counted twice;
-- of a job without one, its archive may hold reports that were not declared;
+- of a job without one, its archive may hold reports that were not declared. Most archives are builds of hundreds of
+  megabytes, so those are taken whose job, stage or file is called as tests and reports are, as with GitHub's artifacts;
 - `test_report` shows nothing of a job that was retried since. Of such a one, too, its archive is what there is.
 
 A suite is named after its job, without the `2/3` of a parallel one: the results of parallel jobs are one suite.
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.test_results import Outcome, TestCase
+from services.poller.promising import is_promising
 from services.poller.provider import Document, Gone, LogGoneError, PollFailedError, Results, Target, Unchanged
 from services.poller.providers.gitlab.api import Api, an_answer
 from services.poller.providers.gitlab.executions import Execution, work_of
@@ -63,6 +65,8 @@ async def found_in(
             )
             yield Results(results.source, results.format, results.cases, results.job, results.notes + note)
     for one in work:
+        if not may_hold_reports(one.row):
+            continue
         size = number(part(one.row, "artifacts_file").get("size"))
         if not part(one.row, "artifacts_file") or (
             suite_of(one.name) in covered and one.job_id not in hidden
@@ -76,6 +80,14 @@ async def found_in(
             size_bytes=number(size),
             job=one.name,
         )
+
+
+def may_hold_reports(job: Mapping[str, Any]) -> bool:
+    """Whether a job's archive is worth its download: it declared reports, or the job or archive is called so."""
+    if any(text(file.get("file_type")) == "junit" for file in rows(job.get("artifacts"))):
+        return True
+    names = (job.get("name"), job.get("stage"), part(job, "artifacts_file").get("filename"))
+    return is_promising(told for name in names if (told := text(name)) is not None)
 
 
 def suite_of(job: str) -> str:
