@@ -10,10 +10,10 @@ from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.envelope import Fact
 from buildlight_contracts.test_results import TestCase, TestReportRefusedV1, Totals
 from reports.archive import Limits, files
-from reports.cases import Tally
+from reports.cases import Tally, without_secrets
 from reports.chunks import Chunks, Context
 from reports.collect import collect
-from services.poller.job_logs import small
+from reports.stream import small
 from services.poller.provider import Document, PollFailedError, Results
 
 MOST_UNREADABLE = 50
@@ -87,7 +87,7 @@ async def read_document(
 async def read_results(found: Results, command: CollectReportsV1, record: Record) -> Told:
     """Publish test results that the provider has read itself."""
     reader, chunks = _Ready(found), Chunks(_context(command, "provider", found.job), found.source)
-    for message in chunks.add(found.cases, reader):
+    for message in chunks.add([without_secrets(case) for case in found.cases], reader):
         await record(message)
     await record(chunks.close(reader))
     return Told(reports=1, cases=len(found.cases))

@@ -62,7 +62,7 @@ COLLECTED = Counter(
 )
 FULL_LOGS = Counter(
     "buildlight_poller_full_logs_total",
-    "Logs asked for over HTTP: streamed, broken (ended early), refused, busy.",
+    "Logs asked for over HTTP: streamed, broken (ended early), slow (reader), refused, busy, too_many.",
     ["provider", "outcome"],
 )
 RECONCILES = Counter(
