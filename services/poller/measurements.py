@@ -175,11 +175,15 @@ class Measurements:
         return Standing(**row) if row else None
 
     async def collected(self) -> list[Target]:
-        """What is polled and was collected whole once: before that everything is missing, and on its way."""
+        """What is polled and was listed whole once: before that everything is missing, and on its way.
+
+        A sweep that went through counts though a poll of it did not succeed: one run that cannot be read must
+        not keep all others from being measured. A sweep asked for anew takes nothing of that back.
+        """
         rows = await self._pool.fetch(
             """
             SELECT provider, instance, target FROM poller.targets
-             WHERE is_polled AND succeeded_at IS NOT NULL ORDER BY target_id
+             WHERE is_polled AND (swept_at IS NOT NULL OR succeeded_at IS NOT NULL) ORDER BY target_id
             """
         )
         return [Target(row["provider"], row["instance"], row["target"]) for row in rows]

@@ -301,6 +301,22 @@ async def test_while_a_target_fails_that_is_the_reason(poller: Poller) -> None:
     assert poller.sent.commands == []
 
 
+async def test_a_target_that_never_polls_well_is_measured_all_the_same(poller: Poller) -> None:
+    """From the first whole sweep on, though a run that cannot be read fails every poll; not before it."""
+    measurements = Measurements(
+        poller.pool, Outbox(poller.pool, cast("Broker", poller.sent), schema="poller")
+    )
+    await poller.store.polled([TARGET])
+    now = datetime.now(UTC)
+    await poller.polled(succeeded_at=None, failing_since=now - HOUR, failing_reason="nonsense")
+    assert await measurements.collected() == []
+    await poller.store.swept(TARGET, at=now)
+    assert await measurements.collected() == [TARGET]
+    await poller.polled()
+    await measurements.list_anew(TARGET)
+    assert await measurements.collected() == [TARGET]
+
+
 async def test_more_than_a_round_is_listed_anew(poller: Poller) -> None:
     """Beyond a hundred runs the next poll goes through every page again, instead of call by call."""
     await poller.polled(swept_at=datetime.now(UTC))
