@@ -33,8 +33,10 @@ class Ask(BaseModel):
     since: str = Field(default=USUAL, max_length=40, examples=["7d", "2026-03-01"])
 
 
-def router(reader: Pool, writer: Pool, broker: Broker, *, reading: list[Any]) -> APIRouter:
-    """`reader` reads, `writer` checks keys; `reading` guards the GETs."""
+def router(
+    reader: Pool, writer: Pool, broker: Broker, *, reading: list[Any], first: datetime | None
+) -> APIRouter:
+    """`reader` reads, `writer` checks keys; `reading` guards the GETs; `first`: where collecting begins."""
     routes = APIRouter(prefix="/api/v1", tags=["completeness"], route_class=Conditional)
 
     @routes.get("/targets", response_model=Targets, dependencies=reading)
@@ -50,7 +52,7 @@ def router(reader: Pool, writer: Pool, broker: Broker, *, reading: list[Any]) ->
         target: str | None = None,
     ) -> dict[str, Any]:
         """What each provider has and what the log has, as last measured."""
-        return await report_of(reader, since=since, target=target)
+        return await report_of(reader, since=since, first=first, target=target)
 
     @routes.post(
         "/completeness",
@@ -89,9 +91,14 @@ def router(reader: Pool, writer: Pool, broker: Broker, *, reading: list[Any]) ->
 
 
 async def report_of(
-    reader: Pool, *, since: str, target: str | None = None, now: datetime | None = None
+    reader: Pool,
+    *,
+    since: str,
+    first: datetime | None,
+    target: str | None = None,
+    now: datetime | None = None,
 ) -> dict[str, Any]:
-    """The report, as an answer has it.
+    """The report, as an answer has it. `first`: where collecting begins by the settings, if they say.
 
     Raises:
         HttpError: 422, `since` is no window or day.
@@ -102,7 +109,11 @@ async def report_of(
     found = await completeness.gaps(
         reader, [row["target_id"] for row in rows], since=midnight(day), most=MOST_GAPS
     )
-    told = [row | {"status": status_of(row, now), "gaps": found.get(row["target_id"], [])} for row in rows]
+    begin = day if first is None else max(day, first.astimezone(UTC).date())
+    told = [
+        row | {"status": status_of(row, now, begin=begin), "gaps": found.get(row["target_id"], [])}
+        for row in rows
+    ]
     told.sort(key=lambda row: _ORDER.index(row["status"]))
     return {
         "complete": bool(told) and all(row["status"] == "complete" for row in told),
@@ -111,15 +122,24 @@ async def report_of(
     }
 
 
-def status_of(row: dict[str, Any], now: datetime) -> str:
-    """Whether a target is complete. One that fails may have builds that nobody could count."""
+def status_of(row: dict[str, Any], now: datetime, *, begin: date) -> str:
+    """Whether a target is complete from the UTC day `begin` on.
+
+    One that fails may have builds that nobody could count; so may days that no measurement covered.
+    """
     if row["missing"] or row["open_but_ended"]:
         return "incomplete"
     if row["failing_since"] is not None:
         return "failing"
-    if row["measured_at"] is None or now - row["measured_at"] > LATELY:
+    if row["measured_at"] is None or now - row["measured_at"] > LATELY or not _is_covered(row, begin):
         return "not_measured"
     return "complete"
+
+
+def _is_covered(row: dict[str, Any], begin: date) -> bool:
+    """Whether each day from `begin` to the end of the last measurement was measured once: none is left out."""
+    last: date = (row["until"] - timedelta(microseconds=1)).astimezone(UTC).date()
+    return bool(row["measured_days"] >= (last - begin).days + 1)
 
 
 def midnight(day: date) -> datetime:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import aio_pika
@@ -13,6 +14,7 @@ import pytest_asyncio
 from buildlight_contracts.catalogue import command_of, parse
 from buildlight_contracts.commands import ReconcileTargetV1
 from buildlight_contracts.routing import COMMANDS
+from services.api.routes.completeness import status_of
 from services.api.windows import parse_since
 from tests.api_stage import KEY, Running, Stage, Watched, running, staged, watch
 
@@ -86,6 +88,45 @@ async def test_figures_are_sums_over_the_days_asked_for(client: httpx.AsyncClien
     assert (two["status"], two["asked_again"]) == ("incomplete", 2)
     (gap,) = two["gaps"]
     assert (gap["run_id"], gap["attempt"], gap["kind"], gap["reason"]) == ("41", 1, "missing", "never_listed")
+
+
+async def test_days_that_nobody_measured_are_not_called_complete(
+    client: httpx.AsyncClient, stage: Stage
+) -> None:
+    """Beyond what was measured it is not known; the answer says from where on it is."""
+    await watch(stage, WHOLE, now=NOW)
+    told = await report(client, since="2020-01-01")
+    assert told["complete"] is False
+    (row,) = told["targets"]
+    assert row["status"] == "not_measured"
+    assert row["measured_from"] == (NOW - timedelta(days=29)).date().isoformat()
+    assert (await report(client, since="30d"))["complete"] is True
+
+
+def test_a_hole_between_measured_days_is_seen() -> None:
+    """Each day counts, from where collecting begins to the end of the last measurement."""
+    now = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    row = {"missing": 0, "open_but_ended": 0, "failing_since": None, "measured_at": now, "until": now}
+    begin = date(2026, 3, 2)
+    assert status_of(row | {"measured_days": 30}, now, begin=begin) == "complete"
+    assert status_of(row | {"measured_days": 29}, now, begin=begin) == "not_measured"
+    # Just after midnight the last measurement says nothing of today yet.
+    early = datetime(2026, 3, 31, tzinfo=UTC)
+    assert status_of(row | {"until": early, "measured_days": 29}, now, begin=begin) == "complete"
+
+
+async def test_where_collecting_begins_later_nothing_older_is_asked_for(
+    stage: Stage, database_url: str, amqp_url: str
+) -> None:
+    """A target collected since three days ago is complete with these."""
+    await watch(stage, replace(WHOLE, reach_days=3), now=NOW)
+    since = (NOW - timedelta(days=2)).replace(hour=0, minute=0)
+    for settings, expected in (({"collecting_since": since}, "complete"), ({}, "not_measured")):
+        async with (
+            running(database_url, amqp_url, **settings) as started,
+            httpx.AsyncClient(base_url=started.url, trust_env=False, timeout=10) as opened,
+        ):
+            assert [row["status"] for row in (await report(opened))["targets"]] == [expected]
 
 
 async def test_what_needs_seeing_to_comes_first(client: httpx.AsyncClient, stage: Stage) -> None:
