@@ -21,6 +21,22 @@ async def targets(pool: Pool, *, target: str | None = None) -> list[dict[str, An
     return [dict(row) for row in rows]
 
 
+async def standing(pool: Pool, *, target: str | None = None) -> list[dict[str, Any]]:
+    """What is polled, as `targets` chooses it, and which measurement of it came to an end last."""
+    rows = await pool.fetch(
+        """
+        SELECT polled.target_id, polled.provider, polled.instance, polled.target,
+               last.request_id, last.measured_at, last.postponed_request_id, last.postponed_until
+          FROM poller.published_targets AS polled
+          LEFT JOIN poller.published_completeness AS last USING (target_id)
+         WHERE polled.is_polled AND ($1::text IS NULL OR polled.target = $1)
+         ORDER BY polled.target, polled.provider, polled.instance
+        """,
+        target,
+    )
+    return [dict(row) for row in rows]
+
+
 async def measured(pool: Pool, *, since: date, target: str | None = None) -> list[dict[str, Any]]:
     """By target, the sums over the days from `since` on, how it was measured last, and how its polls go."""
     rows = await pool.fetch(

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import aio_pika
 import httpx
@@ -202,3 +203,34 @@ async def test_a_measurement_is_asked_for(client: httpx.AsyncClient, stage: Stag
         assert command.until - command.since <= timedelta(days=3)
         assert (command.since.hour, command.since.minute, command.since.second) == (0, 0, 0)
         assert envelope.expiresat is not None
+
+
+async def test_what_waits_is_asked_for_once(client: httpx.AsyncClient, stage: Stage, amqp_url: str) -> None:
+    """The same request until it is over; another stretch waits for that; too far back is refused."""
+    await watch(stage, WHOLE, now=NOW)
+
+    async def ask(**body: str) -> httpx.Response:
+        return await client.post("/api/v1/completeness", json=body, headers={"X-API-Key": KEY})
+
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("test.reconcile.once", auto_delete=True)
+        await queue.bind(COMMANDS.name, ReconcileTargetV1.type)
+        far = await ask(since=(NOW - timedelta(days=402)).date().isoformat())
+        assert (far.status_code, "400 days" in far.text) == (422, True)
+        first, again = await ask(since="3d"), await ask(since="3d")
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert first.json()["requests"] == again.json()["requests"]
+        other = await ask(since="4d")
+        assert other.status_code == 409
+        assert first.json()["requests"][0]["request_id"] in other.text
+        # It came to an end: the next is another.
+        await stage.connection.execute("UPDATE poller.completeness SET measured_at = now()")
+        later = await ask(since="4d")
+        assert later.status_code == 202
+        asked = [command_of(parse((await queue.get(timeout=10)).body)) for _ in range(2)]
+        assert await queue.get(fail=False, timeout=1) is None
+    assert [c.request_id for c in asked if isinstance(c, ReconcileTargetV1)] == [
+        UUID(answer.json()["requests"][0]["request_id"]) for answer in (first, later)
+    ]
