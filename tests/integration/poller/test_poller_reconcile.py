@@ -356,6 +356,19 @@ async def test_a_provider_that_does_not_answer_is_measured_later(poller: Poller,
     assert len(await poller.facts()) == 1
 
 
+async def test_a_request_that_came_too_late_is_said_to_be_put_off(poller: Poller) -> None:
+    """Who waits for it sees that it is over, and why; the schedule asks again."""
+    await poller.polled()
+    command = asking()
+    await poller.measure(command, expires_in=-1)
+    row = await poller.measured()
+    assert row is not None
+    assert (row["postponed_request_id"], row["measured_at"]) == (command.request_id, None)
+    assert "too long" in row["postponed_why"]
+    assert row["postponed_until"] > datetime.now(UTC)
+    assert poller.census.asked == []
+
+
 async def test_a_request_is_carried_out_once(poller: Poller) -> None:
     """The same request again, a late one, one for another target: the provider is not asked."""
     await poller.polled()
