@@ -188,6 +188,22 @@ class Measurements:
         )
         return [Target(row["provider"], row["instance"], row["target"]) for row in rows]
 
+    async def gaps(self) -> dict[tuple[str, str, str], int]:
+        """By provider, target and kind, how many gaps the last measurement of what is polled found."""
+        rows = await self._pool.fetch(
+            """
+            SELECT target.provider, target.target, kinds.kind, count(gap.run_id) AS number
+              FROM poller.targets AS target
+              JOIN poller.completeness AS last USING (target_id)
+             CROSS JOIN (VALUES ('missing'), ('open')) AS kinds (kind)
+              LEFT JOIN poller.completeness_gaps AS gap
+                ON gap.target_id = target.target_id AND gap.kind = kinds.kind AND gap.created_at >= last.since
+             WHERE target.is_polled AND last.measured_at IS NOT NULL
+             GROUP BY target.provider, target.target, kinds.kind
+            """
+        )
+        return {(row["provider"], row["target"], row["kind"]): row["number"] for row in rows}
+
     async def asked(self, targets: Iterable[Target]) -> dict[UUID, Asked]:
         rows = await self._pool.fetch(
             """

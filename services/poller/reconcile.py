@@ -237,9 +237,6 @@ def fact_of(target: Target, found: Measurement) -> CompletenessMeasuredV1:
 
 
 def _show(target: Target, found: Measurement) -> None:
-    for kind in ("missing", "open"):
-        number = sum(gap.kind == kind for gap in found.gaps)
-        metrics.GAPS.labels(target.provider, target.name, kind).set(number)
     log.info(
         "completeness measured",
         target=target.name,
