@@ -215,7 +215,7 @@ async def test_there_was_something_to_lose(ordeal: Ordeal, provider: str) -> Non
     assert all(one.ended for one in served)
     if provider in ordeal.hooked:
         told = await ordeal.stages[provider].told()
-        assert told["answered 202"] > RUNS / len(PROVIDERS) / 2
+        assert told["answered 202"] > RUNS / len(PROVIDERS) / 5
         assert told["dropped"] > 0
     assert ordeal.kills >= 2
     assert len(ordeal.faults) >= 3
