@@ -9,8 +9,8 @@ from buildlight_contracts.builds import BuildObservedV1
 from buildlight_contracts.commands import Priority
 from buildlight_contracts.envelope import material_digest
 
-BACKLOG = timedelta(days=1)
-"""What ended longer ago than this nobody waits for."""
+BACKLOG = timedelta(hours=2)
+"""What ended longer ago than this nobody waits for: it must not hold up what ends now."""
 LONGEST_PAUSE = timedelta(hours=1)
 LATE_JOBS_TRIES = 12
 """How often a build that has ended is asked for jobs that have not, or are not there; pauses grow, to some hours."""

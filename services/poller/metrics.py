@@ -72,6 +72,7 @@ RECONCILES = Counter(
 )
 GAPS = Gauge(
     "buildlight_poller_gaps",
-    "Attempts that were `missing` from the log, or held `open` though ended, by this replica's last comparison.",
+    "Attempts that were `missing` from the log, or held `open` though ended, by the last comparison; "
+    "told by one replica, the leader.",
     ["provider", "target", "kind"],
 )
