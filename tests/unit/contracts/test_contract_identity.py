@@ -144,6 +144,16 @@ def test_a_state_that_comes_back_is_another_fact() -> None:
     assert opened.identity() != reopened.identity()
 
 
+def test_a_build_that_resumed_is_another_fact_than_before() -> None:
+    """Running, waiting for an approval, running again; without the time all ids are as they always were."""
+    first = example(BuildObservedV1, raw_status="in_progress", raw_conclusion=None, state="running")
+    again = first.model_copy(update={"resumed_at": END})
+    assert first.resumed_at is None
+    assert "resumed_at" not in first.material()
+    assert first.identity() != again.identity()
+    assert BuildObservedV1.model_validate_json(again.model_dump_json()).identity() == again.identity()
+
+
 def test_a_gitlab_deployment_s_time_does_not_count() -> None:
     """Its hooks and its API tell different times of one state."""
     told = example(DeploymentObservedV1, provider="gitlab", updated_at=END)
