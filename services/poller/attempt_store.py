@@ -123,18 +123,23 @@ class AttemptStore:
     async def keep_announced(
         self, target: Target, builds: Sequence[BuildObservedV1], *, now: datetime
     ) -> None:
-        """Remember builds that were published from their listing alone: jobs and earlier attempts are to come."""
+        """Remember builds that were published from their listing alone: jobs and earlier attempts are to come.
+
+        As with `keep`, a listing that was read before an end does not make another look's end forgotten.
+        """
         await self._pool.executemany(
             """
             INSERT INTO poller.attempts (
                 build_id, target_id, repository_id, run_id, attempt, created_at, fact_id, ended, settled, due_at,
-                state, resumed_at
-            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, $9, $10, $11)
+                state, resumed_at, shown_at
+            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, $9, $10, $11, $12)
             ON CONFLICT (build_id) DO UPDATE SET
                 target_id = excluded.target_id, version = NULL, fact_id = excluded.fact_id,
                 ended = excluded.ended, settled = false, unchanged = 0, due_at = excluded.due_at,
-                state = excluded.state, resumed_at = excluded.resumed_at,
+                state = excluded.state, resumed_at = excluded.resumed_at, shown_at = excluded.shown_at,
                 unavailable = NULL, seen_at = now()
+            WHERE excluded.ended OR NOT poller.attempts.ended OR poller.attempts.shown_at IS NULL
+               OR poller.attempts.shown_at <= excluded.shown_at
             """,
             [
                 (
@@ -149,6 +154,7 @@ class AttemptStore:
                     now,
                     build.state,
                     build.resumed_at,
+                    build.updated_at,
                 )
                 for build in builds
             ],
