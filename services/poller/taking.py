@@ -269,18 +269,34 @@ class Taking:
         else:
             await self._postpone(known)
 
-    async def refresh(self, run_id: str) -> bool:
-        """Look at one run now, known or not. False when the provider does not have it and it is new to us."""
+    async def refresh(self, run_id: str, *, asked_at: datetime | None = None) -> bool:
+        """Look at one run now, known or not. False when the provider does not have it and it is new to us.
+
+        `run_id` may be a name of it that webhooks have, and the provider's answer another: Jenkins' bare number.
+        Then what was looked at since `asked_at` is left as it is.
+        """
         attempts = (await self._store.known(self._target, [run_id])).get(run_id, {})
         if attempts:
             await self._ask_for(replace(attempts[max(attempts)], latest=True))
             return True
         got = await self._provider.build(self._target, run_id)
         if isinstance(got, Found):
-            await self.take(got.build, {}, got.etag)
+            await self._take_named(run_id, got, asked_at)
         elif isinstance(got, Unreadable):
             self.report.refused.append(got.why)
         return not isinstance(got, Gone)
+
+    async def _take_named(self, asked_for: str, got: Found, asked_at: datetime | None) -> None:
+        """Take what came of `asked_for`, with what is known of it under its own name."""
+        name = got.build.build.run_id
+        attempts: Mapping[int, Known] = {}
+        if name != asked_for:
+            if asked_at is not None and await self._store.looked_since(self._target, name, asked_at):
+                return
+            attempts = (await self._store.known(self._target, [name])).get(name, {})
+        before = attempts.get(got.build.build.attempt)
+        late = before is not None and before.ended and not before.settled
+        await self.take(got.build, attempts, got.etag, going=late)
 
     # -- what cannot be had
 
