@@ -162,7 +162,7 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
     broker.subscribe(RECONCILE, reconciles.reconcile)
 
     async def prepare() -> None:
-        await require_version(pool, "poller", "poller_0005")
+        await require_version(pool, "poller", "poller_0006")
         await store.add(settings.watch.targets)
         await store.polled(settings.watch.found(await store.discovered()))
         if not settings.watch:
