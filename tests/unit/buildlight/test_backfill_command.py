@@ -107,9 +107,9 @@ def test_without_waiting_it_names_the_request(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_refusal_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the scope 4, with a target that is not polled 1, without a day 2."""
-    denied = Api(ClientError("403: This API key lacks the scope 'write'", 403))  # type: ignore[arg-type]
+    denied = Api(ClientError("403: This API key lacks the scope 'write'", 403))
     assert run(monkeypatch, denied, "--since", "2026-01-01").exit_code == 4
-    unknown = Api(ClientError("404: Not polled: acme/none", 404))  # type: ignore[arg-type]
+    unknown = Api(ClientError("404: Not polled: acme/none", 404))
     assert run(monkeypatch, unknown, "--since", "2026-01-01", "--target", "acme/none").exit_code == 1
     assert run(monkeypatch, Api(), "--since", "lately").exit_code == 2
 
