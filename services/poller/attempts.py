@@ -8,12 +8,17 @@ from uuid import UUID
 from buildlight_contracts.builds import BuildObservedV1
 from buildlight_contracts.commands import Priority
 from buildlight_contracts.envelope import material_digest
+from buildlight_contracts.states import State
 
-BACKLOG = timedelta(days=1)
-"""What ended longer ago than this nobody waits for."""
+BACKLOG = timedelta(hours=2)
+"""What ended longer ago than this nobody waits for: it must not hold up what ends now."""
 LONGEST_PAUSE = timedelta(hours=1)
 LATE_JOBS_TRIES = 12
 """How often a build that has ended is asked for jobs that have not, or are not there; pauses grow, to some hours."""
+
+PAUSES = frozenset({State.WAITING, State.ACTION_REQUIRED})
+"""From these an attempt goes back to where it was."""
+_BEGINNINGS = frozenset({State.QUEUED, State.UNKNOWN})
 
 _SHOWN = {"raw_status", "raw_conclusion", "updated_at"}
 """What a listing shows, whatever the provider: some leave out the start."""
@@ -42,6 +47,9 @@ class Known:
     """No later attempt of its run is known."""
     collected_for: UUID | None = None
     """The fact of the end for which its reports were asked for."""
+    state: State | None = None
+    resumed_at: datetime | None = None
+    """When it last left a pause, or went back to an earlier state."""
 
     @property
     def set_aside(self) -> bool:
@@ -52,6 +60,35 @@ class Known:
 def version_of(build: BuildObservedV1) -> str:
     """A digest that differs when the provider shows the attempt differently, jobs included."""
     return material_digest(build.model_dump(mode="json", include=_SHOWN))
+
+
+def onward(build: BuildObservedV1, before: Known | None) -> BuildObservedV1:
+    """The build with the time it resumed, if it ever did: a state that comes back is another fact.
+
+    Ends have none, so that a webhook, which knows nothing of what was before, makes the same fact of them.
+    """
+    if before is None or build.state.is_terminal:
+        return build
+    resumed = build.updated_at if _has_turned(build.state, before.state) else before.resumed_at
+    return build if resumed is None else build.model_copy(update={"resumed_at": resumed})
+
+
+def is_to_be_looked_at(build: BuildObservedV1, before: Known | None) -> bool:
+    """Whether a build that a webhook tells whole is to be looked at instead: only the memory makes its fact.
+
+    So it is of pauses, which have to be remembered, and of what came after one.
+    """
+    if build.state.is_terminal:
+        return False
+    if build.state in PAUSES:
+        return True
+    return before is not None and (before.resumed_at is not None or _has_turned(build.state, before.state))
+
+
+def _has_turned(state: State, before: State | None) -> bool:
+    if before is None or before == state or before.is_terminal:
+        return False
+    return before not in _BEGINNINGS
 
 
 def missing(build: BuildObservedV1, known: Mapping[int, Known]) -> list[int]:

@@ -56,7 +56,7 @@ class Limits:
 
 
 class Collections:
-    """Handles `reports.collect.v1`, on two queues."""
+    """Handles `reports.collect.v1`, on three queues."""
 
     def __init__(
         self,

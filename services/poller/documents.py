@@ -10,10 +10,10 @@ from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.envelope import Fact
 from buildlight_contracts.test_results import TestCase, TestReportRefusedV1, Totals
 from reports.archive import Limits, files
-from reports.cases import Tally
+from reports.cases import Tally, without_secrets
 from reports.chunks import Chunks, Context
 from reports.collect import collect
-from services.poller.job_logs import small
+from reports.stream import small
 from services.poller.provider import Document, PollFailedError, Results
 
 MOST_UNREADABLE = 50
@@ -94,7 +94,7 @@ async def read_results(found: Results, command: CollectReportsV1, record: Record
         return Told(refused=1)
     reader, chunks = _Ready(found), Chunks(context, found.source)
     for start in range(0, len(found.cases), _CASES_AT_ONCE):
-        some = found.cases[start : start + _CASES_AT_ONCE]
+        some = [without_secrets(case) for case in found.cases[start : start + _CASES_AT_ONCE]]
         reader.count(some)
         for message in chunks.add(some, reader):
             await record(message)
