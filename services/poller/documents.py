@@ -1,7 +1,7 @@
 """Reading what may hold test reports, and publishing what it says, as it comes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -18,6 +18,8 @@ from services.poller.provider import Document, PollFailedError, Results
 
 MOST_UNREADABLE = 50
 """Told of one document: an artifact of ten thousand broken files is one thing that is wrong."""
+
+_CASES_AT_ONCE = 500
 
 Record = Callable[[Fact], Awaitable[None]]
 
@@ -85,10 +87,19 @@ async def read_document(
 
 
 async def read_results(found: Results, command: CollectReportsV1, record: Record) -> Told:
-    """Publish test results that the provider has read itself."""
-    reader, chunks = _Ready(found), Chunks(_context(command, "provider", found.job), found.source)
-    for message in chunks.add([without_secrets(case) for case in found.cases], reader):
-        await record(message)
+    """Publish test results that the provider has read itself, or that they cannot be had."""
+    context = _context(command, "provider", found.job)
+    if found.problem is not None:
+        await record(context.refused(found.problem, source=found.source))
+        return Told(refused=1)
+    reader, chunks = _Ready(found), Chunks(context, found.source)
+    for start in range(0, len(found.cases), _CASES_AT_ONCE):
+        some = [without_secrets(case) for case in found.cases[start : start + _CASES_AT_ONCE]]
+        reader.count(some)
+        for message in chunks.add(some, reader):
+            await record(message)
+        # Of a hundred thousand cases: others have their turn.
+        await asyncio.sleep(0)
     await record(chunks.close(reader))
     return Told(reports=1, cases=len(found.cases))
 
@@ -110,11 +121,12 @@ class _Ready:
     """Results that are there already, as a reader that has been closed."""
 
     def __init__(self, found: Results) -> None:
-        tally = Tally()
-        for case in found.cases:
-            tally.add(case)
-        self._totals = tally.totals()
+        self._tally = Tally()
         self._found = found
+
+    def count(self, cases: Iterable[TestCase]) -> None:
+        for case in cases:
+            self._tally.add(case)
 
     def feed(self, data: bytes) -> list[TestCase]:
         raise NotImplementedError
@@ -132,7 +144,7 @@ class _Ready:
 
     @property
     def totals(self) -> Totals:
-        return self._totals
+        return self._tally.totals()
 
     @property
     def reported_at(self) -> datetime | None:

@@ -30,6 +30,13 @@ class PollFailedError(Exception):
         self.status = status
 
 
+class TooLargeError(PollFailedError):
+    """An answer is larger than any may be; asked again it would be no smaller."""
+
+    def __init__(self, detail: str, *, status: int | None = None) -> None:
+        super().__init__("nonsense", detail, status=status)
+
+
 class LogGoneError(Exception):
     """The provider does not have the log: it expired, or the job never wrote one."""
 
@@ -146,6 +153,8 @@ class Results:
     cases: tuple[TestCase, ...]
     job: str | None = None
     notes: tuple[str, ...] = ()
+    problem: str | None = None
+    """Why they cannot be had, now or later; then there are no cases."""
 
 
 @dataclass(frozen=True, slots=True)

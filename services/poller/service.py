@@ -213,6 +213,7 @@ def _providers(settings: PollerSettings) -> Iterator[Provider]:
             instance=settings.instance_of_github,
             token=settings.github_token,
             app=settings.github_app,
+            report_artifacts=settings.github_report_artifacts,
             reserve_percent=settings.reserve_percent,
             timeout_seconds=settings.timeout_seconds,
         )

@@ -13,6 +13,7 @@ A suite is named after its job, without the `2/3` of a parallel one: the results
 Should only some of them have been retried, the whole suite counts for the later attempt, with a note.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +23,16 @@ from typing import Any, Final
 from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.test_results import Outcome, TestCase
 from services.poller.promising import is_promising
-from services.poller.provider import Document, Gone, LogGoneError, PollFailedError, Results, Target, Unchanged
+from services.poller.provider import (
+    Document,
+    Gone,
+    LogGoneError,
+    PollFailedError,
+    Results,
+    Target,
+    TooLargeError,
+    Unchanged,
+)
 from services.poller.providers.gitlab.api import Api, an_answer
 from services.poller.providers.gitlab.executions import Execution, work_of
 from services.poller.providers.gitlab.fields import number, part, rows, seconds, text
@@ -53,7 +63,12 @@ async def found_in(
     current = {e.name: e for e in whole.executions}
     hidden = frozenset(e.job_id for e in whole.executions) - {e.job_id for e in current.values()}
     covered: set[str] = set()
-    for results in await _read(api, target, build.run_id):
+    try:
+        read = await _read(api, target, build.run_id)
+    except TooLargeError as failure:
+        read = ()
+        yield Results("test_report", FORMAT, (), problem=failure.detail)
+    for results in read:
         covered.add(results.job or "")
         ours = _belonging(results.job or "", work, hidden)
         if ours:
@@ -101,10 +116,10 @@ def _belonging(suite: str, executions: Iterable[Execution], hidden: frozenset[st
 
 
 async def _read(api: Api, target: Target, run_id: str) -> Sequence[Results]:
-    answer = await api.get(
-        api.project(target.name, f"/pipelines/{run_id}/test_report"), f"test report of {target.name}"
-    )
-    return results_of(an_answer(answer)) if answer.status == 200 else ()
+    address = api.project(target.name, f"/pipelines/{run_id}/test_report")
+    answer = await api.get(address, f"test report of {target.name}")
+    # It may have a hundred thousand cases: that is seconds of reading.
+    return await asyncio.to_thread(lambda: results_of(an_answer(answer)) if answer.status == 200 else ())
 
 
 def results_of(report: Mapping[str, Any]) -> tuple[Results, ...]:
