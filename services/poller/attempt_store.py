@@ -22,7 +22,7 @@ class AttemptStore:
         rows = await self._pool.fetch(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, collected_for, state, resumed_at,
+                   unchanged, due_at, collected_for, state, resumed_at, created_at,
                    attempt = max(attempt) OVER (PARTITION BY run_id) AS latest
             FROM poller.attempts WHERE target_id = $1 AND run_id = ANY($2)
             """,
@@ -39,7 +39,7 @@ class AttemptStore:
         row = await self._pool.fetchrow(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, collected_for, state, resumed_at
+                   unchanged, due_at, collected_for, state, resumed_at, created_at
             FROM poller.attempts WHERE build_id = $1
             """,
             build_id,
@@ -55,7 +55,7 @@ class AttemptStore:
         rows = await self._pool.fetch(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, collected_for, state, resumed_at, latest
+                   unchanged, due_at, collected_for, state, resumed_at, created_at, latest
             FROM (
                 SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts,
                        etag, unchanged, created_at, due_at, collected_for, state, resumed_at,

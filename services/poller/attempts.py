@@ -13,6 +13,9 @@ from buildlight_contracts.states import State
 BACKLOG = timedelta(hours=2)
 """What ended longer ago than this nobody waits for: it must not hold up what ends now."""
 LONGEST_PAUSE = timedelta(hours=1)
+OLD = timedelta(days=30)
+"""What has been open for longer than this is asked for ever less, down to once in `LONGEST_PAUSE_OF_OLD`."""
+LONGEST_PAUSE_OF_OLD = timedelta(days=7)
 LATE_JOBS_TRIES = 12
 """How often a build that has ended is asked for jobs that have not, or are not there; pauses grow, to some hours."""
 
@@ -48,6 +51,7 @@ class Known:
     collected_for: UUID | None = None
     """The fact of the end for which its reports were asked for."""
     state: State | None = None
+    created_at: datetime | None = None
     resumed_at: datetime | None = None
     """When it last left a pause, or went back to an earlier state."""
 
@@ -96,13 +100,15 @@ def missing(build: BuildObservedV1, known: Mapping[int, Known]) -> list[int]:
     return [n for n in range(1, build.build.attempt) if n not in known or not known[n].settled]
 
 
-def pause(unchanged: int, interval: timedelta) -> timedelta:
+def pause(unchanged: int, interval: timedelta, *, age: timedelta = timedelta(0)) -> timedelta:
     """How long until an attempt that stood still `unchanged` times is asked for again.
 
-    At first no longer than until the next poll; then about twice as long each time, up to an hour.
+    At first no longer than until the next poll; then about twice as long each time, up to an hour. What waits for
+    somebody since more than a month may do so for ever: of its age a thirtieth, up to a week.
     """
-    doublings = min(unchanged, 12)
-    return min(LONGEST_PAUSE, interval * ((1 << doublings) - 1))
+    doublings = min(unchanged, 20)
+    longest = LONGEST_PAUSE if age < OLD else min(LONGEST_PAUSE_OF_OLD, age / 30)
+    return min(longest, interval * ((1 << doublings) - 1))
 
 
 def is_settled(*, ended: bool, jobs_ended: bool, unchanged: int) -> bool:
@@ -121,5 +127,7 @@ def priority_of(ended_at: datetime, *, now: datetime, urgent: bool) -> Priority:
     return "high" if urgent else "normal"
 
 
-def due_at(now: datetime, unchanged: int, interval: timedelta) -> datetime:
-    return now + pause(unchanged, interval)
+def due_at(
+    now: datetime, unchanged: int, interval: timedelta, *, open_since: datetime | None = None
+) -> datetime:
+    return now + pause(unchanged, interval, age=timedelta(0) if open_since is None else now - open_since)

@@ -316,7 +316,10 @@ class Taking:
 
     async def _postpone(self, known: Known) -> None:
         unchanged = known.unchanged + 1
-        later = due_at(self._now, unchanged, self._interval)
+        # What is set aside fails its target's polls, and what has ended lacks but its jobs: neither waits so long.
+        standing = not known.ended and known.version is not None
+        since = known.created_at if standing else None
+        later = due_at(self._now, unchanged, self._interval, open_since=since)
         await self._store.postpone(replace(known, unchanged=unchanged, due_at=later), looked_at=self._now)
 
     def is_waiting(self, known: Known) -> bool:

@@ -31,6 +31,7 @@ async def test_a_listing_from_before_an_end_does_not_undo_it(database_url: str) 
         version="v",
         fact_id=example(BuildObservedV1).identity(),
         state=State.FAILURE,
+        created_at=NOON,
     )
     async with make_pool(database_url, application="test") as pool:
         broker = Broker("amqp://nobody:nothing@127.0.0.1:1/", service="test", rungs=("5s",))

@@ -109,6 +109,16 @@ def test_pauses_grow_to_an_hour() -> None:
     assert [pause(n, MINUTE) / MINUTE for n in (0, 1, 2, 3, 6, 99)] == [0, 1, 3, 7, 60, 60]
 
 
+def test_what_waits_for_months_is_asked_for_weekly() -> None:
+    """An hour while it is young; a day after a month, a week after seven; however old, it begins as all do."""
+
+    def longest(days: int) -> timedelta:
+        return pause(99, MINUTE, age=days * DAY)
+
+    assert [longest(days) for days in (29, 30, 90, 210, 999)] == [HOUR, DAY, 3 * DAY, 7 * DAY, 7 * DAY]
+    assert [pause(n, MINUTE, age=99 * DAY) / MINUTE for n in (0, 1, 2)] == [0, 1, 3]
+
+
 @pytest.mark.parametrize(
     ("ended", "jobs_ended", "unchanged", "settled"),
     [(True, True, 0, True), (True, False, 0, False), (True, False, 12, True), (False, True, 99, False)],
