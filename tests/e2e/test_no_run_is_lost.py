@@ -159,19 +159,18 @@ async def kill(ordeal: Ordeal, dice: random.Random, over: asyncio.Event) -> None
         ordeal.kills += 1
         await asyncio.sleep(dice.choice((0.0, 1.5)))
         poller.start()
-        if dice.random() < 0.5:
+        if dice.random() < 0.7:
             # Where starting takes long it would else never listen to a webhook.
             await ordeal.fleet.ready("poller")
+            for stage in ordeal.stages.values():
+                await stage.hook_again()
 
 
 async def fail(ordeal: Ordeal, dice: random.Random, over: asyncio.Event) -> None:
     """One fault after the other, each over after a few requests."""
     while not over.is_set():
         await asyncio.sleep(dice.uniform(0.3, 2))
-        is_listening = await ordeal.fleet.is_ready("poller")
         for stage in ordeal.stages.values():
-            if is_listening:
-                await stage.hook_again()
             ordeal.faults[f"{stage.name} {await stage.fail(dice)}"] += 1
 
 
