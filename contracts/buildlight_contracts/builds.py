@@ -100,6 +100,11 @@ class BuildObservedV1(Fact):
     finished_at: Moment | None = None
     updated_at: Moment
     """The provider's time of this state; within an attempt the newest wins, then the state's rank."""
+    resumed_at: Moment | None = None
+    """When an open attempt was last seen to leave a wait, or to go back to an earlier state.
+
+    Null for those that only went forward, and for all that have ended.
+    """
 
     @property
     def pipeline(self) -> PipelineRef:
@@ -116,7 +121,9 @@ class BuildObservedV1(Fact):
 
     def material(self) -> Mapping[str, Any]:
         fields = BUILD_MATERIAL.get(self.build.provider, BUILD_MATERIAL_ELSEWHERE)
-        return {"attempt": self.build.attempt, **self.model_dump(mode="json", include=set(fields))}
+        # Without it a state that comes back would be the fact it was the first time.
+        again = () if self.resumed_at is None else ("resumed_at",)
+        return {"attempt": self.build.attempt, **self.model_dump(mode="json", include={*fields, *again})}
 
     def occurred_at(self) -> datetime:
         return self.updated_at

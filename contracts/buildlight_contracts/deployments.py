@@ -11,6 +11,14 @@ from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.envelope import Fact, Id, Moment
 from buildlight_contracts.states import State
 
+DEPLOYMENT_MATERIAL = {"github": ("raw_status", "updated_at")}
+"""By provider, the fields a poll and a webhook of one state of one deployment see alike.
+
+GitHub's statuses have a time each, and one may come back: success, failure, success. GitLab's deployments never
+return to a state, and its hooks and API tell different times of one.
+"""
+DEPLOYMENT_MATERIAL_ELSEWHERE = ("raw_status",)
+
 
 class DeploymentState(StrEnum):
     PENDING = "pending"
@@ -62,7 +70,8 @@ class DeploymentObservedV1(_Observed):
         return f"{self._place}/deployments/{self.deployment_id}"
 
     def material(self) -> Mapping[str, Any]:
-        return self.model_dump(mode="json", include={"raw_status"})
+        fields = DEPLOYMENT_MATERIAL.get(self.provider, DEPLOYMENT_MATERIAL_ELSEWHERE)
+        return self.model_dump(mode="json", include=set(fields))
 
     def occurred_at(self) -> datetime:
         return self.updated_at
@@ -94,7 +103,11 @@ class PullRequestObservedV1(_Observed):
         return f"{self._place}/pulls/{self.number}"
 
     def material(self) -> Mapping[str, Any]:
-        return self.model_dump(mode="json", include={"raw_status", "is_draft", "head_sha", "merged_at"})
+        # With its time: what was closed may be opened again, on the same commit.
+        return self.model_dump(
+            mode="json",
+            include={"raw_status", "is_draft", "head_sha", "merged_at", "closed_at", "updated_at"},
+        )
 
     def occurred_at(self) -> datetime:
         return self.updated_at

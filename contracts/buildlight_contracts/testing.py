@@ -78,6 +78,8 @@ _VALUES: Mapping[str, Any] = {
         "attempt": 1,
     },
     "queued_at": "2026-03-02T09:00:01Z",
+    # It has ended, and those have none.
+    "BuildObservedV1.resumed_at": None,
     "stage": "test",
     "failure_reason": "script_failure",
     "is_allowed_to_fail": False,
@@ -225,7 +227,7 @@ _VALUES: Mapping[str, Any] = {
 
 
 def example(payload: type[PayloadT], **changes: Any) -> PayloadT:
-    """A valid `payload` with every field filled, the same each time; `changes` replaces fields."""
+    """A valid `payload` with every field filled that it can have, the same each time; `changes` replaces fields."""
     return payload.model_validate(_data(payload) | changes)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
 from buildlight_contracts.builds import BuildObservedV1, BuildRef
+from buildlight_contracts.states import State
 from chassis.database import Pool
 from services.poller.attempts import Known
 from services.poller.provider import Page, Target
@@ -20,7 +22,8 @@ class AttemptStore:
         rows = await self._pool.fetch(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, collected_for, attempt = max(attempt) OVER (PARTITION BY run_id) AS latest
+                   unchanged, due_at, collected_for, state, resumed_at, created_at,
+                   attempt = max(attempt) OVER (PARTITION BY run_id) AS latest
             FROM poller.attempts WHERE target_id = $1 AND run_id = ANY($2)
             """,
             target.id,
@@ -31,6 +34,18 @@ class AttemptStore:
             found.setdefault(row["run_id"], {})[row["attempt"]] = _known(row)
         return found
 
+    async def one(self, build_id: UUID) -> Known | None:
+        """What is known of one attempt, whichever target's it is."""
+        row = await self._pool.fetchrow(
+            """
+            SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
+                   unchanged, due_at, collected_for, state, resumed_at, created_at
+            FROM poller.attempts WHERE build_id = $1
+            """,
+            build_id,
+        )
+        return None if row is None else _known(row)
+
     async def open(self, target: Target, *, now: datetime, since: datetime) -> list[Known]:
         """Attempts to be asked for on their own: due, not settled, and not shown by a listing from `since` on.
 
@@ -40,10 +55,10 @@ class AttemptStore:
         rows = await self._pool.fetch(
             """
             SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts, etag,
-                   unchanged, due_at, collected_for, latest
+                   unchanged, due_at, collected_for, state, resumed_at, created_at, latest
             FROM (
                 SELECT build_id, repository_id, run_id, attempt, settled, ended, version, fact_id, job_facts,
-                       etag, unchanged, created_at, due_at, collected_for,
+                       etag, unchanged, created_at, due_at, collected_for, state, resumed_at,
                        NOT EXISTS (
                            SELECT FROM poller.attempts AS later
                            WHERE later.target_id = one.target_id AND later.run_id = one.run_id
@@ -72,14 +87,14 @@ class AttemptStore:
             """
             INSERT INTO poller.attempts (
                 build_id, target_id, repository_id, run_id, attempt, created_at, version, fact_id, job_facts,
-                ended, settled, etag, unchanged, due_at, collected_for, shown_at, looked_at
-            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                ended, settled, etag, unchanged, due_at, collected_for, shown_at, looked_at, state, resumed_at
+            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
             ON CONFLICT (build_id) DO UPDATE SET
                 target_id = excluded.target_id, version = excluded.version, fact_id = excluded.fact_id,
                 job_facts = excluded.job_facts, ended = excluded.ended, settled = excluded.settled,
                 etag = excluded.etag, unchanged = excluded.unchanged, due_at = excluded.due_at,
                 collected_for = excluded.collected_for, shown_at = excluded.shown_at,
-                looked_at = excluded.looked_at,
+                looked_at = excluded.looked_at, state = excluded.state, resumed_at = excluded.resumed_at,
                 unavailable = NULL, seen_at = now()
             WHERE excluded.ended OR NOT poller.attempts.ended OR poller.attempts.shown_at IS NULL
                OR poller.attempts.shown_at <= excluded.shown_at
@@ -101,21 +116,30 @@ class AttemptStore:
             known.collected_for,
             shown_at,
             looked_at,
+            known.state,
+            known.resumed_at,
         )
 
     async def keep_announced(
         self, target: Target, builds: Sequence[BuildObservedV1], *, now: datetime
     ) -> None:
-        """Remember builds that were published from their listing alone: jobs and earlier attempts are to come."""
+        """Remember builds that were published from their listing alone: jobs and earlier attempts are to come.
+
+        As with `keep`, a listing that was read before an end does not make another look's end forgotten.
+        """
         await self._pool.executemany(
             """
             INSERT INTO poller.attempts (
-                build_id, target_id, repository_id, run_id, attempt, created_at, fact_id, ended, settled, due_at
-            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, $9)
+                build_id, target_id, repository_id, run_id, attempt, created_at, fact_id, ended, settled, due_at,
+                state, resumed_at, shown_at
+            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, $9, $10, $11, $12)
             ON CONFLICT (build_id) DO UPDATE SET
                 target_id = excluded.target_id, version = NULL, fact_id = excluded.fact_id,
                 ended = excluded.ended, settled = false, unchanged = 0, due_at = excluded.due_at,
+                state = excluded.state, resumed_at = excluded.resumed_at, shown_at = excluded.shown_at,
                 unavailable = NULL, seen_at = now()
+            WHERE excluded.ended OR NOT poller.attempts.ended OR poller.attempts.shown_at IS NULL
+               OR poller.attempts.shown_at <= excluded.shown_at
             """,
             [
                 (
@@ -128,6 +152,9 @@ class AttemptStore:
                     build.identity(),
                     build.state.is_terminal,
                     now,
+                    build.state,
+                    build.resumed_at,
+                    build.updated_at,
                 )
                 for build in builds
             ],
@@ -226,4 +253,8 @@ class AttemptStore:
 
 
 def _known(row: asyncpg.Record) -> Known:
-    return Known(**dict(row) | {"job_facts": frozenset(row["job_facts"])})
+    state = row["state"]
+    return Known(
+        **dict(row)
+        | {"job_facts": frozenset(row["job_facts"]), "state": None if state is None else State(state)}
+    )

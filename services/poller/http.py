@@ -1,7 +1,7 @@
 """The poller's HTTP side: the providers' webhooks, and the older systems' paths for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -24,6 +24,8 @@ from chassis.keys import requires
 from chassis.outage import Outage
 from chassis.retry import Permanent
 from services.poller import older, webhooks
+from services.poller.attempt_store import AttemptStore
+from services.poller.attempts import is_to_be_looked_at
 from services.poller.deliveries import Deliveries
 from services.poller.metrics import FACTS
 from services.poller.provider import Target
@@ -92,9 +94,16 @@ class Reception:
     """Takes one webhook to its end: read, checked, mapped, published, remembered."""
 
     def __init__(
-        self, broker: Broker, deliveries: Deliveries, watched: Watched, *, largest_bytes: int
+        self,
+        broker: Broker,
+        deliveries: Deliveries,
+        attempts: AttemptStore,
+        watched: Watched,
+        *,
+        largest_bytes: int,
     ) -> None:
         self._broker = broker
+        self._attempts = attempts
         self._deliveries = deliveries
         self._watched = watched
         self._largest = largest_bytes
@@ -187,12 +196,13 @@ class Reception:
         """Publish what was told, confirmed: the facts first, then a refresh of each build that is polled."""
         notes = [seen.ignored] if seen.ignored else []
         accepted = 0
-        for start in range(0, len(seen.facts), _AT_ONCE):
-            told = await asyncio.gather(*(self._record(f) for f in seen.facts[start : start + _AT_ONCE]))
+        facts, looks = await self._sorted(seen.facts)
+        for start in range(0, len(facts), _AT_ONCE):
+            told = await asyncio.gather(*(self._record(f) for f in facts[start : start + _AT_ONCE]))
             accepted += sum(note is None for note in told)
             notes += [note for note in told if note is not None]
         refreshes = 0
-        for name, run_id in dict.fromkeys(seen.refresh):
+        for name, run_id in dict.fromkeys((*seen.refresh, *looks)):
             target = await self._watched(provider, instance, name)
             if target is None:
                 notes.append(f"{name} is not polled: what was told is kept, nothing is fetched")
@@ -200,6 +210,25 @@ class Reception:
                 await self._refresh(target, run_id)
                 refreshes += 1
         return Answer(accepted=accepted, refreshes=refreshes, ignored="; ".join(notes[:3]) or None)
+
+    async def _sorted(self, told: Sequence[Fact]) -> tuple[list[Fact], list[tuple[str, str]]]:
+        """What is published as it was told, and the runs to look at instead: see `is_to_be_looked_at`."""
+        facts: list[Fact] = []
+        looks: list[tuple[str, str]] = []
+        for fact in told:
+            if isinstance(fact, BuildObservedV1) and await self._is_for_a_look(fact):
+                looks.append((fact.repository, fact.build.run_id))
+            else:
+                facts.append(fact)
+        return facts, looks
+
+    async def _is_for_a_look(self, build: BuildObservedV1) -> bool:
+        if build.state.is_terminal:
+            return False
+        if not is_to_be_looked_at(build, await self._attempts.one(build.build.build_id)):
+            return False
+        # What nobody polls is told by its webhooks alone.
+        return await self._watched(build.build.provider, build.build.instance, build.repository) is not None
 
     async def _record(self, fact: Fact) -> str | None:
         try:
@@ -281,7 +310,9 @@ def router(
     By provider: `instances` has the name of its installation, `facts_of` what its webhooks mean; one without
     has no address.
     """
-    reception = Reception(broker, Deliveries(pool), watched, largest_bytes=settings.webhook_max_bytes)
+    reception = Reception(
+        broker, Deliveries(pool), AttemptStore(pool), watched, largest_bytes=settings.webhook_max_bytes
+    )
     routes = APIRouter(tags=["webhooks"])
 
     def add(door: Door) -> None:

@@ -73,7 +73,7 @@ class Refreshes:
             )
             try:
                 async with self._means.calling(provider, express=express):
-                    found = await taking.refresh(command.run_id)
+                    found = await taking.refresh(command.run_id, asked_at=command.due_at)
             except MustWaitError as wait:
                 raise NotYet(wait.reason, seconds=wait.seconds) from None
             except PollFailedError as failure:

@@ -13,7 +13,7 @@ from buildlight_contracts.builds import BuildObservedV1, BuildRef, BuildUnavaila
 from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.envelope import Fact
 from chassis.retry import Permanent
-from services.poller.attempts import Known, due_at, is_settled, missing, priority_of, version_of
+from services.poller.attempts import Known, due_at, is_settled, missing, onward, priority_of, version_of
 from services.poller.metrics import COLLECTIONS, FACTS
 from services.poller.provider import (
     Found,
@@ -86,6 +86,7 @@ class Taking:
     async def announce(self, builds: Sequence[BuildObservedV1]) -> None:
         """Publish what is news in a listing, before asking for jobs: a first poll has hundreds, and people wait."""
         known = await self._store.known(self._target, [b.build.run_id for b in builds])
+        builds = [onward(b, known.get(b.build.run_id, {}).get(b.build.attempt)) for b in builds]
         facts = {build.build.run_id: build.identity() for build in builds}
         news = [
             build
@@ -139,6 +140,7 @@ class Taking:
 
     async def _observe(self, build: BuildObservedV1, before: Known | None, etag: str | None) -> None:
         """Publish one attempt and its jobs, where they changed; then remember both."""
+        build = onward(build, before)
         fact_id, version = build.identity(), version_of(build)
         if before is None or before.fact_id != fact_id:
             await self.publish(build)
@@ -172,6 +174,8 @@ class Taking:
                 unchanged=unchanged,
                 due_at=None if settled else due_at(self._now, unchanged, self._interval),
                 collected_for=collected_for,
+                state=build.state,
+                resumed_at=build.resumed_at,
             ),
             created_at=build.created_at or build.updated_at,
             shown_at=build.updated_at,
@@ -265,18 +269,34 @@ class Taking:
         else:
             await self._postpone(known)
 
-    async def refresh(self, run_id: str) -> bool:
-        """Look at one run now, known or not. False when the provider does not have it and it is new to us."""
+    async def refresh(self, run_id: str, *, asked_at: datetime | None = None) -> bool:
+        """Look at one run now, known or not. False when the provider does not have it and it is new to us.
+
+        `run_id` may be a name of it that webhooks have, and the provider's answer another: Jenkins' bare number.
+        Then what was looked at since `asked_at` is left as it is.
+        """
         attempts = (await self._store.known(self._target, [run_id])).get(run_id, {})
         if attempts:
             await self._ask_for(replace(attempts[max(attempts)], latest=True))
             return True
         got = await self._provider.build(self._target, run_id)
         if isinstance(got, Found):
-            await self.take(got.build, {}, got.etag)
+            await self._take_named(run_id, got, asked_at)
         elif isinstance(got, Unreadable):
             self.report.refused.append(got.why)
         return not isinstance(got, Gone)
+
+    async def _take_named(self, asked_for: str, got: Found, asked_at: datetime | None) -> None:
+        """Take what came of `asked_for`, with what is known of it under its own name."""
+        name = got.build.build.run_id
+        attempts: Mapping[int, Known] = {}
+        if name != asked_for:
+            if asked_at is not None and await self._store.looked_since(self._target, name, asked_at):
+                return
+            attempts = (await self._store.known(self._target, [name])).get(name, {})
+        before = attempts.get(got.build.build.attempt)
+        late = before is not None and before.ended and not before.settled
+        await self.take(got.build, attempts, got.etag, going=late)
 
     # -- what cannot be had
 
@@ -296,7 +316,10 @@ class Taking:
 
     async def _postpone(self, known: Known) -> None:
         unchanged = known.unchanged + 1
-        later = due_at(self._now, unchanged, self._interval)
+        # What is set aside fails its target's polls, and what has ended lacks but its jobs: neither waits so long.
+        standing = not known.ended and known.version is not None
+        since = known.created_at if standing else None
+        later = due_at(self._now, unchanged, self._interval, open_since=since)
         await self._store.postpone(replace(known, unchanged=unchanged, due_at=later), looked_at=self._now)
 
     def is_waiting(self, known: Known) -> bool:

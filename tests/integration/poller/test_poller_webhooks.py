@@ -108,6 +108,19 @@ async def test_a_run_is_published_and_its_build_looked_at(
     )
 
 
+async def test_a_pause_is_left_to_a_look(
+    door: Address, intake: Intake, refreshes: Refreshes, eventually: Any
+) -> None:
+    """Only what is remembered of it makes what comes after it news; the repository is polled."""
+    told = run()
+    told["workflow_run"] |= {"status": "waiting", "conclusion": None}
+    answer = await door.deliver(told)
+    assert answer.json() == {"accepted": 0, "refreshes": 1, "ignored": None}
+    await eventually(lambda: refreshes.commands)
+    await intake.settle()
+    assert intake.facts(BuildObservedV1) == []
+
+
 async def test_a_repository_that_is_not_polled(door: Address, intake: Intake, refreshes: Refreshes) -> None:
     """Its facts are taken; nothing is fetched, and the answer says so."""
     elsewhere = run() | {"repository": {"id": 7, "full_name": "acme/elsewhere"}}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from buildlight_contracts.builds import BuildObservedV1, BuildRef, JobObservedV1, PipelineBrokeV1, PipelineRef
 from buildlight_contracts.commands import PollTargetV1, ReplayDeadLettersV1
+from buildlight_contracts.deployments import DeploymentObservedV1, PullRequestObservedV1
 from buildlight_contracts.envelope import Envelope, derive_id
 from buildlight_contracts.operations import PollFailedV1
 from buildlight_contracts.provisioning import ProvisioningStepCompletedV1
@@ -128,6 +129,36 @@ def test_jobs_steps_and_polls_are_told_apart() -> None:
         example(PollFailedV1, failed_at=END).identity(),
     ]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_state_that_comes_back_is_another_fact() -> None:
+    """A deployment that succeeds again, and a pull request opened again on the same commit."""
+    first = example(DeploymentObservedV1, raw_status="success", updated_at=END)
+    again = example(DeploymentObservedV1, raw_status="success", updated_at=END + timedelta(hours=1))
+    assert first.provider == "github"
+    assert first.identity() != again.identity()
+    opened = example(PullRequestObservedV1, raw_status="open", closed_at=None, updated_at=END)
+    reopened = example(
+        PullRequestObservedV1, raw_status="open", closed_at=None, updated_at=END + timedelta(hours=1)
+    )
+    assert opened.identity() != reopened.identity()
+
+
+def test_a_build_that_resumed_is_another_fact_than_before() -> None:
+    """Running, waiting for an approval, running again; without the time all ids are as they always were."""
+    first = example(BuildObservedV1, raw_status="in_progress", raw_conclusion=None, state="running")
+    again = first.model_copy(update={"resumed_at": END})
+    assert first.resumed_at is None
+    assert "resumed_at" not in first.material()
+    assert first.identity() != again.identity()
+    assert BuildObservedV1.model_validate_json(again.model_dump_json()).identity() == again.identity()
+
+
+def test_a_gitlab_deployment_s_time_does_not_count() -> None:
+    """Its hooks and its API tell different times of one state."""
+    told = example(DeploymentObservedV1, provider="gitlab", updated_at=END)
+    listed = example(DeploymentObservedV1, provider="gitlab", updated_at=END + timedelta(seconds=2))
+    assert told.identity() == listed.identity()
 
 
 def test_a_branch_tells_pipelines_apart() -> None:

@@ -157,10 +157,14 @@ def test_a_check_of_another_system() -> None:
 
 
 def test_a_check_of_actions_is_a_job() -> None:
-    """The run is looked at where the check's page names it; else the job's own hook has to do."""
+    """At its end the run is looked at, where the check's page names it; else the job's own hook has to do."""
     app = {"slug": "github-actions"}
     page = "https://github.com/acme/shop/actions/runs/30433642/job/399444496"
     assert seen("check_run", app=app, details_url=page) == Seen(refresh=(("acme/shop", "30433642"),))
+    for status in ("queued", "in_progress"):
+        going = seen("check_run", app=app, details_url=page, status=status, conclusion=None)
+        assert "goes on" in (going.ignored or "")
+        assert going.refresh == ()
     assert "does not say" in (seen("check_run", app=app).ignored or "")
 
 

@@ -80,6 +80,8 @@ def _check_run(body: Mapping[str, Any], instance: str) -> Seen:
             return Seen(
                 ignored="a check of GitHub Actions that does not say of which run; its job is told too"
             )
+        if raw_of(check.get("status")) != "completed":
+            return Seen(ignored="a check of GitHub Actions that goes on; its job is told too")
         return Seen(refresh=((repository, run_id),))
     status, conclusion = raw_of(check.get("status")), raw_of(check.get("conclusion"))
     started, finished = moment_of(check.get("started_at")), moment_of(check.get("completed_at"))
