@@ -12,21 +12,20 @@ Told = Mapping[str, Any]
 
 
 class Api(Protocol):
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any: ...
+    def find(self, path: str) -> Any: ...
 
     def request(self, method: str, path: str, **options: Any) -> Any: ...
 
 
 def ask(client: Api, action: str, build_id: str, body: Mapping[str, Any] | None = None) -> Told:
-    """Ask for it, and return how it stands."""
+    """Ask for it, and return how it stands: as accepted, when that is all there is to see yet."""
     accepted = client.request(
         "POST",
         f"/api/v1/builds/{build_id}/{action}",
         json=body or {},
         headers={"Idempotency-Key": str(uuid4())},
     )
-    told: Told = client.get(accepted["location"])
-    return told
+    return _look(client, {"detail": None, "url": None, **accepted})
 
 
 def follow(
@@ -42,8 +41,14 @@ def follow(
         if told["status"] != "queued":
             return told
         sleep(_LOOK_SECONDS)
-        told = client.get(f"/api/v1/actions/{told['request_id']}")
+        told = _look(client, told)
     return told
+
+
+def _look(client: Api, told: Told) -> Told:
+    """How it stands now. An API beside the one that accepted it knows nothing of it until a poller has begun."""
+    now: Told | None = client.find(f"/api/v1/actions/{told['request_id']}")
+    return told if now is None else now
 
 
 def in_words(told: Told) -> str:

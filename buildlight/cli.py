@@ -281,6 +281,12 @@ def _client() -> Any:
             except ClientError as error:
                 raise left(error) from None
 
+        def find(self, path: str) -> Any:
+            try:
+                return super().find(path)
+            except ClientError as error:
+                raise left(error) from None
+
         def stream(self, path: str) -> Iterator[bytes]:
             try:
                 yield from super().stream(path)

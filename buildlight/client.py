@@ -10,6 +10,8 @@ from dotenv import dotenv_values
 RUNNING = Path(".buildlight")
 """Where `buildlight up` leaves the address and the admin key of what it runs."""
 
+_NOT_FOUND = 404
+
 
 class ClientError(Exception):
     """What the server said was wrong, or that it cannot be reached. `status` is its HTTP status, if any."""
@@ -39,6 +41,16 @@ class Client:
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         return self.request("GET", path, params=query)
+
+    def find(self, path: str) -> Any:
+        """As `get`; None when there is no such thing, or not yet."""
+        try:
+            # Not a subclass's, which may end the program instead.
+            return Client.request(self, "GET", path)
+        except ClientError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
 
     def post(self, path: str, body: Any) -> Any:
         return self.request("POST", path, json=body)

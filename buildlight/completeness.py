@@ -44,9 +44,11 @@ def measure(client: Api, console: Console, *, since: str, target: str | None) ->
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Comparing providers with the log", total=len(asked))
+        over: set[str] = set()
         while True:
             report = fetch(client, since=since, target=target)
-            over = asked & {
+            # A measurement that was seen to be over stays so: the next one puts its own request in its place.
+            over |= asked & {
                 row[name] for row in report["targets"] for name in ("request_id", "postponed_request_id")
             }
             progress.update(task, completed=len(over))

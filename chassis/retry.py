@@ -39,6 +39,8 @@ _BROKERS_OWN = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count"
 _MAX_REASON_CHARACTERS = 2000
 _MOST_ATTEMPTS = 999
 _LONGEST_WAIT_SECONDS = 30 * 86_400.0
+_NEARLY = 0.05
+"""Of the shortest rung: a message that comes back so little early is handled."""
 _MAX_HEADER_BYTES = 64 * 1024
 """Half of what fits in one AMQP frame, as all headers together have to."""
 
@@ -111,7 +113,7 @@ def decide(
 def _park(
     wait_seconds: float, told: Mapping[str, Any], *, rungs: Sequence[str], least: str, now: datetime
 ) -> Park:
-    """Aside for a time the other side asked for, in a rung no shorter than `least`."""
+    """Aside for a time the other side asked for, first in a rung no shorter than `least`."""
     wait = max(0.0, min(wait_seconds, _LONGEST_WAIT_SECONDS))
     return Park(
         _rung_of(wait, rungs, least),
@@ -125,7 +127,7 @@ def still_early(headers: Mapping[str, Any], *, rungs: Sequence[str], now: dateti
     if not_before is None:
         return None
     left = (not_before - now).total_seconds()
-    if left <= seconds_of(rungs[0]) / 2:
+    if left <= seconds_of(rungs[0]) * _NEARLY:
         return None
     return Park(_rung_of(left, rungs, rungs[0]), {})
 
@@ -145,9 +147,13 @@ def _moment(told: Any) -> datetime | None:
 
 
 def _rung_of(wait_seconds: float, rungs: Sequence[str], least: str) -> str:
-    """The first rung that waits long enough, no shorter than `least`; else the longest."""
-    enough = [rung for rung in rungs if seconds_of(rung) >= max(wait_seconds, seconds_of(least))]
-    return enough[0] if enough else rungs[-1]
+    """The longest rung that is over by then, no shorter than `least`; what is left is waited for after it.
+
+    So the wait is too long by one shortest rung at most, and not by most of an hour.
+    """
+    floor = seconds_of(least)
+    over_by_then = [rung for rung in rungs if floor <= seconds_of(rung) <= wait_seconds]
+    return max(over_by_then, key=seconds_of, default=least)
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What every reader makes cases of: texts cut to size, times in whatever notation, and the totals."""
+"""What every reader makes cases of: texts cut to size, without secrets; times in any notation; and the totals."""
 
 import hashlib
 import re
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from buildlight_contracts.test_results import Outcome, TestAttempt, TestCase, Totals
+from reports.secrets import LONGEST_LINE, masked
 
 LONGEST_NAME = 1000
 LONGEST_TYPE = 500
@@ -19,8 +20,10 @@ MOST_ATTEMPTS = 50
 _MARK = "\n[... {:,} characters left out ...]\n"
 _MARK_ROOM = 60
 _TAIL = 3000
+_LONGEST_WORD = 512
 
 _CLOCK = re.compile(r"(?:(\d+)\.)?(\d+):(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
+_BLANK = re.compile(r"[ \n\t]")
 _FIELDS = set(TestCase.model_fields)
 _new = object.__new__
 _set_values = BaseModel.__dict__["__dict__"].__set__
@@ -68,6 +71,27 @@ def cut(text: str | None, longest: int) -> str | None:
     """`text` without the spaces around it, cut to size; None for nothing."""
     kept = text.strip() if text else ""
     return (kept if len(kept) <= longest else f"{kept[: longest - 4]} ...") or None
+
+
+def said(text: str | None, longest: int) -> str | None:
+    """What a test wrote: secrets masked, and then as `cut` does."""
+    return cut(masked(text[: longest + LONGEST_LINE]), longest) if text else None
+
+
+def without_secrets(case: TestCase) -> TestCase:
+    """`case` with the secrets masked in what was written: the message, the detail, the attempts' messages."""
+    if case.message is None and case.detail is None and not case.attempts:
+        return case
+    return case.model_copy(
+        update={
+            "message": said(case.message, LONGEST_MESSAGE),
+            "detail": said(case.detail, LONGEST_DETAIL),
+            "attempts": tuple(
+                one.model_copy(update={"message": said(one.message, LONGEST_MESSAGE)}) if one.message else one
+                for one in case.attempts
+            ),
+        }
+    )
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -142,12 +166,26 @@ class Clip:
                 self._tail_size -= len(self._tail.popleft())
 
     def text(self) -> str | None:
-        """What was added, without the spaces around it; None for nothing."""
+        """What was added, secrets masked, without the spaces around it; None for nothing."""
         head, tail = "".join(self._head), "".join(self._tail)
         if not self._dropped and len(head) + len(tail) <= self._longest:
-            return (head + tail).strip() or None
-        dropped = self._dropped + max(0, len(tail) - _TAIL)
-        return (head.lstrip() + _MARK.format(dropped) + tail[-_TAIL:].rstrip()) or None
+            return said(head + tail, self._longest)
+        end = tail[-_TAIL:]
+        dropped = self._dropped + len(tail) - len(end)
+        # Of a secret that is cut in two nobody would know either part.
+        begins, ends = _before_last_word(head), _after_first_word(end)
+        mark = _MARK.format(dropped + len(head) - len(begins) + len(end) - len(ends))
+        return cut(masked(begins.lstrip()) + mark + masked(ends, is_end=True), self._longest)
+
+
+def _before_last_word(text: str) -> str:
+    at = max(text.rfind(blank) for blank in " \n\t")
+    return text[: max(at, len(text) - _LONGEST_WORD, 0)]
+
+
+def _after_first_word(text: str) -> str:
+    found = _BLANK.search(text, 0, _LONGEST_WORD)
+    return text[found.start() if found else _LONGEST_WORD :]
 
 
 def first_line(text: str | None) -> str | None:
@@ -194,5 +232,5 @@ def attempt_of(
         outcome=outcome,
         duration_seconds=seconds,
         failure_type=cut(kind, LONGEST_TYPE),
-        message=cut(message, LONGEST_MESSAGE),
+        message=said(message, LONGEST_MESSAGE),
     )

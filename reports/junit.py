@@ -21,6 +21,7 @@ from reports.cases import (
     line_of,
     moment_of,
     named,
+    said,
     seconds_of,
 )
 from reports.markup import Attributes
@@ -331,7 +332,8 @@ class JUnit(Vocabulary):
         verdict = next((v for o in _GRAVEST_FIRST for v in marks.verdicts if v.outcome is o), None)
         if verdict is not None:
             detail = marks.detail.text()
-            message = cut(verdict.message or first_line(detail), LONGEST_MESSAGE)
+            wrote = verdict.message
+            message = said(wrote, LONGEST_MESSAGE) if wrote else cut(first_line(detail), LONGEST_MESSAGE)
             values["outcome"] = verdict.outcome
             values["failure_type"] = cut(verdict.kind, LONGEST_TYPE)
             values["message"] = message

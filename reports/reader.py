@@ -16,7 +16,7 @@ from reports.trx import Trx
 from reports.vocabulary import Vocabulary
 from reports.xunit import XUnit
 
-VERSION = 1
+VERSION = 2
 """Raised when the same bytes would be read differently, so that they can be told apart."""
 MOST_NOTES = 20
 _LONGEST_NOTE = 300

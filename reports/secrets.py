@@ -14,7 +14,13 @@ LONGEST_LINE = 8192
 _MARGIN = 512
 """At the end of a longer line so many are dropped: a secret that begins there cannot be recognised for sure."""
 
-_HARMLESS = r"(?:\*{3,}|\[masked\]|\[redacted\]|null\b|none\b|true\b|false\b|undefined\b|\$|%|<)"
+# A whole value that tells nothing: what CI masked, no value at all, or the name of what holds one. A variable's name
+# is upper case, so that a password which begins with `$` is not taken for one.
+_HARMLESS = (
+    r"(?:(?:\*{3,}|\[masked\]|\[redacted\]|null|none|true|false|undefined|<[a-z-]{1,40}>|\$\([^()\r\n]{1,200}\)"
+    r"|\$\{\{[\w .\[\]-]{1,200}\}\}|\$\{[A-Za-z_][\w.]{0,100}\}"
+    r"|(?-i:\$[A-Z_][A-Z0-9_]{0,100}|%[A-Z_][A-Z0-9_]{0,100}%))[)\]}]{0,4}(?=[\s\"',;&]|$))"
+)
 _VALUE = r"(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|[^'\\])*'?|[^\s\"',;&]+)"
 _NAMES = (
     r"passw(?:or)?d|passwd|passphrase|pwd|secret|token(?!iz|s\b)|api[_-]?key|access[_-]?key|private[_-]?key"
@@ -53,7 +59,7 @@ _RULES = (
     _rule(("login",), r"(?i)(?P<kept>\blogin\s+\S+\s+password\s+)\S+"),
     _rule(
         ("-u ", "-u\t", "--user"),
-        r"(?P<kept>(?<![\w-])(?:-u|--user)[ \t=]{1,4}[\"']?[^\s:\"']{1,256}:)(?!\*{3}|\$)[^\s\"']+",
+        rf"(?P<kept>(?<![\w-])(?:-u|--user)[ \t=]{{1,4}}[\"']?[^\s:\"']{{1,256}}:)(?!{_HARMLESS})[^\s\"']+",
     ),
     _rule(
         ("--",),
@@ -109,6 +115,7 @@ _RULES = (
 )
 
 _BY_CUE = tuple((cue, rule) for rule in _RULES for cue in rule.cues)
+_KEY_MARK = "-----begin"
 
 _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -122,8 +129,20 @@ class Masker:
     """Masks line after line of one text: a private key goes on over several."""
 
     def __init__(self) -> None:
+        self._by_cue = _BY_CUE
         self._key_lines = 0
         """How many lines of a private key were seen; 0 outside of one."""
+
+    @classmethod
+    def of(cls, lower: str) -> "Masker":
+        """One for the lines of a whole text, here in lower case: it looks for what can be in there."""
+        masker = cls()
+        masker._by_cue = tuple((cue, rule) for cue, rule in _BY_CUE if cue in lower)
+        return masker
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._by_cue
 
     def mask(self, line: str, *, is_cut: bool = False, key_begins: bool = False) -> tuple[str, int]:
         """The line with every secret replaced by `MASK`, and how many there were.
@@ -142,7 +161,7 @@ class Masker:
             self._key_lines = max(1, self._key_lines)
         lower = line.lower()
         done: _Rule | None = None
-        for cue, rule in _BY_CUE:
+        for cue, rule in self._by_cue:
             if rule is not done and cue in lower:
                 line, found = _apply(rule.pattern, line)
                 count += found
@@ -178,6 +197,20 @@ class Masker:
         if self._key_lines > _LONGEST_KEY_LINES:
             return False
         return bool(_KEY_MATERIAL.search(line) or _KEY_LAST_LINE.fullmatch(line) or _KEY_HEADER.match(line))
+
+
+def masked(text: str, *, is_end: bool = False) -> str:
+    """A whole text with every secret masked. `is_end`: it may begin in the middle of a private key.
+
+    Of a line longer than `LONGEST_LINE` the beginning is kept.
+    """
+    lower = text.lower()
+    if is_end and (end := _KEY_ENDS.search(text)) and not _KEY_BEGINS.search(text, 0, end.start()):
+        return MASK + masked(text[end.end() :])
+    masker = Masker.of(lower)
+    if masker.is_idle and _KEY_MARK not in lower and len(text) <= LONGEST_LINE:
+        return text
+    return "\n".join(masker.mask(line)[0] for line in text.split("\n"))
 
 
 def _apply(pattern: re.Pattern[str], line: str) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """An asynchronous stream of bytes, read in exact portions, and the budget for what comes out of archives."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -106,6 +107,14 @@ class Source:
             if chunk:
                 return chunk
         return b""
+
+
+async def small(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces small enough that others have their turn in between."""
+    async for chunk in chunks:
+        for start in range(0, len(chunk), PIECE):
+            yield chunk[start : start + PIECE]
+            await asyncio.sleep(0)
 
 
 async def inflated(source: Source, wbits: int) -> AsyncIterator[bytes]:

@@ -77,7 +77,9 @@ class ScriptedPipelines:
         now = time.time()
         updated = _moment(change.get("updated_at"), now)
         if change.get("retry"):
-            retry(pipeline, change["retry"], _moment(change.get("retried_at"), now))
+            for job in retry(pipeline, change["retry"], _moment(change.get("retried_at"), now)):
+                # A later job has a higher id than any there is, in its own pipeline and in others.
+                job.id = self._next_job = max(job.id, self._next_job + 1)
         pipeline.forced = change.get("status", pipeline.forced)
         pipeline.updated = updated
         for one in change.get("jobs", ()):

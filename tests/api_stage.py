@@ -493,9 +493,11 @@ class Watched:
 
     name: str
     days: tuple[tuple[int, int, int, int], ...] = ()
-    """From today back: at the provider, unavailable, missing, open though ended."""
+    """From today back: at the provider, unavailable, missing, open though ended; zeros before that."""
     gaps: tuple[tuple[str, int, str, str, str], ...] = ()
     """Run, attempt, kind, reason, detail."""
+    reach_days: int = 30
+    """How many days were measured, today the last."""
     measured: timedelta | None = timedelta(minutes=40)
     worked: timedelta | None = timedelta(seconds=30)
     failing: tuple[timedelta, str, str] | None = None
@@ -551,7 +553,9 @@ async def watch(stage: Stage, *targets: Watched, now: datetime) -> None:
             "INSERT INTO poller.completeness_days VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [
                 (target.id, (now - timedelta(days=age)).date(), total, total - lacks, gone, lacks, held, at)
-                for age, (total, gone, lacks, held) in enumerate(target.days)
+                for age, (total, gone, lacks, held) in enumerate(
+                    (*target.days, *((0, 0, 0, 0),) * (target.reach_days - len(target.days)))
+                )
             ],
         )
         await stage.connection.executemany(

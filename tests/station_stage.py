@@ -30,7 +30,7 @@ from services.poller.action_store import ActionStore
 from services.poller.collecting import Collections, Limits
 from services.poller.collection_store import CollectionStore
 from services.poller.full_logs import FullLogs, router
-from services.poller.queues import ACTIONS, COLLECT, COLLECT_EXPRESS
+from services.poller.queues import ACTIONS, COLLECT, COLLECT_BACKLOG, COLLECT_EXPRESS
 from services.poller.store import Store
 from tests.pretend_provider import NOON, TARGET, PretendProvider, a_build, ref
 
@@ -96,7 +96,7 @@ def cancel(build: BuildRef | None = None, **changes: Any) -> CancelBuildV1:
 
 def check(build: BuildRef | None = None, **changes: Any) -> PublishCheckV1:
     verdict = {
-        "commit_sha": "c0ffee",
+        "commit_sha": "c0ffee" + "0" * 34,
         "name": "Buildlight",
         "conclusion": "failure",
         "title": "Red",
@@ -128,6 +128,7 @@ async def station(
     collections = Collections(providers, kept, broker, limits=limits)
     broker.subscribe(COLLECT, collections.usual)
     broker.subscribe(COLLECT_EXPRESS, collections.express)
+    broker.subscribe(COLLECT_BACKLOG, collections.usual)
     broker.subscribe(ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker).act)
     guarded = logs.pop("reads_need_key", False)
     full = FullLogs(providers, kept, **logs)

@@ -18,6 +18,8 @@ Progressed = Mapping[str, Any]
 class Api(Protocol):
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any: ...
 
+    def find(self, path: str) -> Any: ...
+
     def post(self, path: str, body: Any) -> Any: ...
 
 
@@ -63,8 +65,10 @@ def _next(client: Api, now: Progressed, sleep: Callable[[float], None]) -> Progr
     """How far it is when it has got on."""
     while True:
         sleep(_LOOK_SECONDS)
-        found: Progressed = client.get(f"/api/v1/backfills/{now['request_id']}")
-        if found != now:
+        path = f"/api/v1/backfills/{now['request_id']}"
+        # An API beside the one that accepted it knows nothing of it until a poller has begun.
+        found: Progressed | None = client.find(path) if now["status"] == "queued" else client.get(path)
+        if found is not None and found != now:
             return found
 
 

@@ -35,6 +35,8 @@ class Postgres(PrivateServer):
     """A private PostgreSQL in `folder`; `url` is for asyncpg."""
 
     title: ClassVar[str] = "PostgreSQL"
+    # Its children outlive a crash for a moment.
+    passing = "pre-existing shared memory block"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": cuts the sessions, keeps the data
 
     @property

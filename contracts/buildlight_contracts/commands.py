@@ -167,12 +167,16 @@ class Annotation(Payload):
     message: str = Field(max_length=4000)
 
 
+COMMIT_SHA = r"^[0-9a-f]{40}([0-9a-f]{24})?$"
+"""A whole commit id: it becomes part of an address that is called with the provider's token."""
+
+
 class PublishCheckV1(_BuildCommand):
     """Asks the poller to show a verdict on a build's commit: a check run, a commit status or a comment."""
 
     type: ClassVar[str] = "check.publish.v1"
 
-    commit_sha: str
+    commit_sha: str = Field(pattern=COMMIT_SHA)
     name: str = Field(max_length=100)
     conclusion: Literal["success", "failure", "neutral"]
     title: str = Field(max_length=255)

@@ -312,7 +312,7 @@ class Completeness(Answer):
     instance: str
     target: str
     status: Literal["complete", "incomplete", "failing", "not_measured"]
-    """`not_measured`: never, or not for two days."""
+    """`not_measured`: never, not for two days, or not on all the days asked for."""
     at_provider: int
     recorded: int
     unavailable: int
@@ -325,6 +325,8 @@ class Completeness(Answer):
     """The last measurement covers builds created from here ..."""
     until: datetime | None
     """... and before this."""
+    measured_from: date | None
+    """The first UTC day, of those asked for, on which builds were counted."""
     measured_at: datetime | None
     request_id: UUID | None
     asked_again: int | None

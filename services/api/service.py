@@ -72,7 +72,7 @@ def build(settings: ApiSettings) -> Service:
         older.router(reader),
         home.router(reader),
         build_pages.router(reader),
-        completeness_pages.router(reader),
+        completeness_pages.router(reader, first=settings.collecting_since),
     ]
     front = APIRouter(dependencies=reading)
     for router in guarded:
@@ -88,7 +88,7 @@ def build(settings: ApiSettings) -> Service:
             front,
             provisioning.router(reader, keys, broker, reading=reading),
             actions.router(reader, keys, broker, reading=reading),
-            completeness.router(reader, keys, broker, reading=reading),
+            completeness.router(reader, keys, broker, reading=reading, first=settings.collecting_since),
             backfills.router(reader, keys, broker, reading=reading),
             live.router(
                 hub,

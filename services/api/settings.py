@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import AliasChoices, AwareDatetime, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from chassis.settings import Settings, split_list
@@ -46,3 +46,5 @@ class ApiSettings(Settings):
     live_heartbeat_seconds: float = Field(
         default=20.0, gt=0, le=300, validation_alias="BUILDLIGHT_LIVE_HEARTBEAT_SECONDS"
     )
+    collecting_since: AwareDatetime | None = Field(default=None, validation_alias="BUILDLIGHT_POLL_SINCE")
+    """The poller's, and to be the same here: no report of completeness calls what lies before it unmeasured."""

@@ -1,6 +1,9 @@
 """Test reports over HTTP, from a CI job or a script."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -19,11 +22,24 @@ from chassis.keys import requires
 from reports.archive import files
 from reports.chunks import Context
 from reports.collect import Found, collect
-from reports.stream import Limits
+from reports.stream import Limits, small
 
 PATH = "/api/v1/test-reports"
 _LIMITS = Limits(total_bytes=8 * 1_073_741_824)
+_MOST_TOLD = 50
+"""Of what is refused so much is told where nothing could be read."""
 _Name = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Of one replica: reading is work, and events wait for it."""
+
+    at_once: int = 4
+    wait_seconds: float = 30.0
+    """For one of the `at_once` places."""
+    most_seconds: float = 300.0
+    """For the whole of an upload, its body's way here included."""
 
 
 class ReportUpload(BaseModel):
@@ -75,35 +91,45 @@ class ReportsRecorded(BaseModel):
     refused: list[RefusedReport] = Field(description="What should be a report and could not be read.")
 
 
-def router(pool: Pool, broker: Broker) -> APIRouter:
+def router(pool: Pool, broker: Broker, limits: UploadLimits | None = None) -> APIRouter:
     """The route that takes reports."""
     routes = APIRouter(tags=["ingest"])
+    places = _Places(limits or UploadLimits())
 
     @routes.post(PATH, status_code=202, dependencies=[Depends(requires("write", pool))])
     async def test_reports(request: Request, of: Annotated[ReportUpload, Query()]) -> ReportsRecorded:
         """Take a test report, or a ZIP or tar with any number of them, as the request's body.
 
         202 once RabbitMQ has what was read; the same bytes for the same build are recorded once. 400 when there is
-        no report in the body, 422 when none could be read.
+        no report in the body, 422 when none could be read, 408 when it takes too long, 503 while there are too many.
         """
         context = of.context(datetime.now(UTC))
-        found = [each async for each in _collected(request, of.source, context, broker)]
-        refused = [RefusedReport(source=each.name, reason=each.problem) for each in found if each.problem]
-        recorded = [
-            RecordedReport(
-                report_id=each.report_id,
-                source=each.name,
-                format=each.format,
-                totals=each.totals,
-                notes=list(each.notes),
-            )
-            for each in found
-            if each.report_id and not each.problem
-        ]
+        recorded: list[RecordedReport] = []
+        refused: list[RefusedReport] = []
+        async with places.one(), aclosing(_collected(request, of.source, context, broker)) as found:
+            async for each in found:
+                if each.problem:
+                    refused.append(RefusedReport(source=each.name, reason=each.problem))
+                elif each.report_id:
+                    recorded.append(
+                        RecordedReport(
+                            report_id=each.report_id,
+                            source=each.name,
+                            format=each.format,
+                            totals=each.totals,
+                            notes=list(each.notes),
+                        )
+                    )
         if not recorded and refused:
             reasons = "; ".join(f"{each.source}: {each.reason}" for each in refused[:5])
             raise HttpError(
-                422, reasons, kind="Unreadable", details={"refused": [r.model_dump() for r in refused]}
+                422,
+                reasons,
+                kind="Unreadable",
+                details={
+                    "refused": [r.model_dump() for r in refused[:_MOST_TOLD]],
+                    "refused_count": len(refused),
+                },
             )
         if not recorded:
             raise HttpError(400, "there is no test report in the body that is known", kind="NoReport")
@@ -112,13 +138,52 @@ def router(pool: Pool, broker: Broker) -> APIRouter:
     return routes
 
 
-async def _collected(request: Request, source: str, context: Context, broker: Broker) -> AsyncIterator[Found]:
+class _Places:
+    """So many uploads are read at one time, each for so long."""
+
+    def __init__(self, limits: UploadLimits) -> None:
+        self._limits = limits
+        self._free = asyncio.Semaphore(limits.at_once)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise HttpError(
+                503,
+                "So many reports are being read that there is no room for another; try again shortly",
+                kind="Unavailable",
+                headers={"Retry-After": "10"},
+            ) from None
+        timer = asyncio.timeout(self._limits.most_seconds)
+        try:
+            async with timer:
+                yield
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise HttpError(
+                408,
+                f"The reports were not here and read within {self._limits.most_seconds:.0f} s; what was read until "
+                "then is recorded: send the same again, or in smaller parts",
+                kind="TooSlow",
+            ) from None
+        finally:
+            self._free.release()
+
+
+async def _collected(
+    request: Request, source: str, context: Context, broker: Broker
+) -> AsyncGenerator[Found, None]:
     async def record(fact: Fact) -> None:
         await broker.record(fact)
 
     try:
         async for file in files(source, request.stream(), _LIMITS):
-            found = await collect(file, context, record)
+            # In small pieces: what comes out of an archive comes faster than others have their turn.
+            found = await collect(replace(file, content=small(file.content)), context, record)
             if found is not None:
                 yield found
     except ClientDisconnect:

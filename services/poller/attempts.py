@@ -10,8 +10,8 @@ from buildlight_contracts.commands import Priority
 from buildlight_contracts.envelope import material_digest
 from buildlight_contracts.states import State
 
-BACKLOG = timedelta(days=1)
-"""What ended longer ago than this nobody waits for."""
+BACKLOG = timedelta(hours=2)
+"""What ended longer ago than this nobody waits for: it must not hold up what ends now."""
 LONGEST_PAUSE = timedelta(hours=1)
 OLD = timedelta(days=30)
 """What has been open for longer than this is asked for ever less, down to once in `LONGEST_PAUSE_OF_OLD`."""

@@ -13,7 +13,7 @@ import stamina
 
 from services.poller import budget as budgets
 from services.poller.metrics import REQUESTS
-from services.poller.provider import MustWaitError, PollFailedError
+from services.poller.provider import MustWaitError, PollFailedError, TooLargeError
 from services.poller.turns import OwnTurns, Turns
 
 LARGEST_ANSWER_BYTES = 32 * 1_048_576
@@ -291,8 +291,7 @@ class Calls:
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > LARGEST_ANSWER_BYTES:
-                raise PollFailedError(
-                    "nonsense",
+                raise TooLargeError(
                     f"An answer of more than {LARGEST_ANSWER_BYTES:,} bytes. Check the API's address.",
                     status=response.status_code,
                 )

@@ -53,11 +53,6 @@ class Setbacks:
         self._in_a_row += 1
         return reason not in _OF_ALL and self._in_a_row < MOST_IN_A_ROW
 
-    @property
-    def detail(self) -> str | None:
-        """What failed, in one line for a person; None when nothing did."""
-        return summary([*self.failed, *self.gone])
-
 
 def summary(notes: list[str]) -> str | None:
     if not notes:

@@ -56,7 +56,7 @@ class Limits:
 
 
 class Collections:
-    """Handles `reports.collect.v1`, on two queues."""
+    """Handles `reports.collect.v1`, on three queues."""
 
     def __init__(
         self,
@@ -202,6 +202,8 @@ class _Try:
             told = await read_results(found, self._command, self._record)
         else:
             told = await read_document(found, self._command, self._record, self._limits.documents)
+            if told.note is not None:
+                self.notes.append(told.note)
         COLLECTED.labels(self._provider.name, "report").inc(told.reports)
         COLLECTED.labels(self._provider.name, "refused").inc(told.refused)
         return told

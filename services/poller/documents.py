@@ -1,7 +1,7 @@
 """Reading what may hold test reports, and publishing what it says, as it comes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -10,14 +10,16 @@ from buildlight_contracts.commands import CollectReportsV1
 from buildlight_contracts.envelope import Fact
 from buildlight_contracts.test_results import TestCase, TestReportRefusedV1, Totals
 from reports.archive import Limits, files
-from reports.cases import Tally
+from reports.cases import Tally, without_secrets
 from reports.chunks import Chunks, Context
 from reports.collect import collect
-from services.poller.job_logs import small
+from reports.stream import small
 from services.poller.provider import Document, PollFailedError, Results
 
 MOST_UNREADABLE = 50
 """Told of one document: an artifact of ten thousand broken files is one thing that is wrong."""
+
+_CASES_AT_ONCE = 500
 
 Record = Callable[[Fact], Awaitable[None]]
 
@@ -27,6 +29,8 @@ class DocumentLimits:
     """How long one document may take, and what an archive may hold."""
 
     most_seconds: float = 600.0
+    most_bytes: int = 1 << 30
+    """What the provider says is larger is not downloaded."""
     archive: Limits = field(default_factory=Limits)
 
 
@@ -38,6 +42,8 @@ class Told:
     cases: int = 0
     refused: int = 0
     """What should be a report and cannot be read, or not to its end."""
+    note: str | None = None
+    """Why it was not read at all."""
 
 
 async def read_document(
@@ -49,6 +55,10 @@ async def read_document(
         PollFailedError: the provider answered badly, also in the middle, or was too slow. What was published by
             then has the same ids when it is published again.
     """
+    if found.size_bytes is not None and found.size_bytes > limits.most_bytes:
+        return Told(
+            note=f"{found.source} was not read: it has {found.size_bytes:,} bytes, more than {limits.most_bytes:,}"
+        )
     context, told = _context(command, "artifact", found.job), Told()
 
     async def tell(fact: Fact) -> None:
@@ -73,17 +83,23 @@ async def read_document(
     if told.refused > MOST_UNREADABLE:
         more = f"{told.refused - MOST_UNREADABLE:,} more files in it cannot be read"
         await record(context.refused(more, source=found.source))
-    elif found.is_report and not told.reports and not told.refused:
-        told.refused = 1
-        await record(context.refused("there is no test report in it that is known", source=found.source))
     return told
 
 
 async def read_results(found: Results, command: CollectReportsV1, record: Record) -> Told:
-    """Publish test results that the provider has read itself."""
-    reader, chunks = _Ready(found), Chunks(_context(command, "provider", found.job), found.source)
-    for message in chunks.add(found.cases, reader):
-        await record(message)
+    """Publish test results that the provider has read itself, or that they cannot be had."""
+    context = _context(command, "provider", found.job)
+    if found.problem is not None:
+        await record(context.refused(found.problem, source=found.source))
+        return Told(refused=1)
+    reader, chunks = _Ready(found), Chunks(context, found.source)
+    for start in range(0, len(found.cases), _CASES_AT_ONCE):
+        some = [without_secrets(case) for case in found.cases[start : start + _CASES_AT_ONCE]]
+        reader.count(some)
+        for message in chunks.add(some, reader):
+            await record(message)
+        # Of a hundred thousand cases: others have their turn.
+        await asyncio.sleep(0)
     await record(chunks.close(reader))
     return Told(reports=1, cases=len(found.cases))
 
@@ -105,11 +121,12 @@ class _Ready:
     """Results that are there already, as a reader that has been closed."""
 
     def __init__(self, found: Results) -> None:
-        tally = Tally()
-        for case in found.cases:
-            tally.add(case)
-        self._totals = tally.totals()
+        self._tally = Tally()
         self._found = found
+
+    def count(self, cases: Iterable[TestCase]) -> None:
+        for case in cases:
+            self._tally.add(case)
 
     def feed(self, data: bytes) -> list[TestCase]:
         raise NotImplementedError
@@ -127,7 +144,7 @@ class _Ready:
 
     @property
     def totals(self) -> Totals:
-        return self._totals
+        return self._tally.totals()
 
     @property
     def reported_at(self) -> datetime | None:

@@ -5,16 +5,17 @@ provider as it is sent on, line by line, without control sequences and with secr
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from buildlight_contracts.builds import BuildRef, JobObservedV1
 from chassis.database import Pool
@@ -22,9 +23,10 @@ from chassis.http import HttpError
 from chassis.keys import requires
 from reports.job_log import JobLog
 from reports.log_lines import Line, Lines
+from reports.stream import small
 from services.poller.acting import Calling, freely
+from services.poller.allowance import Allowance, reader_of
 from services.poller.collection_store import CollectionStore
-from services.poller.job_logs import small
 from services.poller.metrics import FULL_LOGS
 from services.poller.provider import (
     Found,
@@ -42,6 +44,9 @@ AT_ONCE = 8
 MOST_BYTES = 1_073_741_824
 MOST_SECONDS = 900.0
 _FIRST_BYTE_SECONDS = 30.0
+_PATIENCE_SECONDS = 30.0
+"""So long in all a reader may keep us waiting, and longer by what it has taken at `_LEAST_BYTES_PER_SECOND`."""
+_LEAST_BYTES_PER_SECOND = 65_536
 _LINES_AT_ONCE = 200
 
 log = structlog.get_logger()
@@ -74,7 +79,10 @@ class StepsAnswer(BaseModel):
 
 
 class FullLogs:
-    """Finds logs and sends them on; so many at one time."""
+    """Finds logs and sends them on; so many at one time, and of one reader so many in a while.
+
+    A log may be asked for by whoever may read, so its calls wait in the usual lane and are counted.
+    """
 
     def __init__(
         self,
@@ -85,6 +93,8 @@ class FullLogs:
         at_once: int = AT_ONCE,
         most_bytes: int = MOST_BYTES,
         most_seconds: float = MOST_SECONDS,
+        allowance: Allowance | None = None,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         self._providers = providers
         self._builds = builds
@@ -92,26 +102,48 @@ class FullLogs:
         self._left = at_once
         self._most_bytes = most_bytes
         self._most_seconds = most_seconds
+        self._allowance = allowance or Allowance()
+        self._patience_seconds = patience_seconds
 
-    async def job(self, build_id: UUID, job_id: str, form: str) -> StreamingResponse | StepsAnswer:
+    async def job(
+        self, build_id: UUID, job_id: str, form: str, reader: str
+    ) -> StreamingResponse | StepsAnswer:
         async with AsyncExitStack() as held:
             self._take_a_place(held)
             target, build, provider = await self._find(build_id)
+            self._count(reader, provider)
             chunks = await self._open(held, provider, target, build, job_id)
             if form == "steps":
                 return await self._steps(chunks, build_id, job_id, provider.name)
-            return _Text(self._text(_only(chunks), provider.name), held.pop_all())
+            return self._answer(self._text(_only(chunks), provider.name), held, provider)
 
-    async def build(self, build_id: UUID) -> StreamingResponse:
+    async def build(self, build_id: UUID, reader: str) -> StreamingResponse:
         """The logs of all its jobs one after the other, each below its name."""
         async with AsyncExitStack() as held:
             self._take_a_place(held)
             target, build, provider = await self._find(build_id)
+            self._count(reader, provider)
             jobs = await self._jobs(provider, target, build)
-            text = self._text(self._one_by_one(provider, target, build, jobs), provider.name)
-            return _Text(text, held.pop_all())
+            text = self._text(self._one_by_one(provider, target, build, jobs, reader), provider.name)
+            return self._answer(text, held, provider)
+
+    def _answer(
+        self, text: AsyncGenerator[bytes, None], held: AsyncExitStack, provider: Provider
+    ) -> StreamingResponse:
+        return _Text(text, held.pop_all(), patience_seconds=self._patience_seconds, name=provider.name)
 
     # -- finding
+
+    def _count(self, reader: str, provider: Provider) -> None:
+        wait = self._allowance.take(reader)
+        if wait:
+            FULL_LOGS.labels(provider.name, "too_many").inc()
+            raise HttpError(
+                429,
+                f"So many logs were asked for that the next may be had in {wait:.0f} s: each is read from the provider",
+                kind="TooManyRequests",
+                headers={"Retry-After": str(max(1, round(wait)))},
+            )
 
     def _take_a_place(self, held: AsyncExitStack) -> None:
         if self._left <= 0:
@@ -142,7 +174,7 @@ class FullLogs:
 
     async def _jobs(self, provider: Provider, target: Target, build: BuildRef) -> Sequence[JobObservedV1]:
         try:
-            async with self._calling(provider, express=True):
+            async with self._calling(provider):
                 found = await provider.build(target, build.run_id, build.attempt)
                 jobs = await provider.jobs(target, found.build) if isinstance(found, Found) else None
         except (PollFailedError, MustWaitError) as error:
@@ -156,7 +188,7 @@ class FullLogs:
     ) -> AsyncIterator[bytes]:
         """The log's bytes; what can be refused is refused before the first one is sent."""
         try:
-            async with asyncio.timeout(_FIRST_BYTE_SECONDS), self._calling(provider, express=True):
+            async with asyncio.timeout(_FIRST_BYTE_SECONDS), self._calling(provider):
                 return await held.enter_async_context(provider.log(target, build, job_id))
         except LogGoneError as error:
             raise HttpError(404, str(error), details={"job_id": job_id}) from None
@@ -166,7 +198,12 @@ class FullLogs:
     # -- sending
 
     async def _one_by_one(
-        self, provider: Provider, target: Target, build: BuildRef, jobs: Sequence[JobObservedV1]
+        self,
+        provider: Provider,
+        target: Target,
+        build: BuildRef,
+        jobs: Sequence[JobObservedV1],
+        reader: str,
     ) -> AsyncGenerator[AsyncIterator[bytes] | str, None]:
         for number, job in enumerate(jobs):
             heading = Lines()
@@ -174,6 +211,7 @@ class FullLogs:
             yield ("\n" if number else "") + f"===== {' '.join(named)} ({job.job_id}, {job.state.value})\n"
             async with AsyncExitStack() as held:
                 try:
+                    self._count(reader, provider)
                     chunks = await self._open(held, provider, target, build, job.job_id)
                 except HttpError as error:
                     yield f"({error.detail})\n"
@@ -256,9 +294,11 @@ class FullLogs:
 
 
 class _Text(StreamingResponse):
-    """Closes what it holds also when nobody reads it to its end."""
+    """Closes what it holds also when nobody reads it to its end, or reads too slowly."""
 
-    def __init__(self, text: AsyncGenerator[bytes, None], held: AsyncExitStack) -> None:
+    def __init__(
+        self, text: AsyncGenerator[bytes, None], held: AsyncExitStack, *, patience_seconds: float, name: str
+    ) -> None:
         super().__init__(
             text,
             media_type="text/plain; charset=utf-8",
@@ -270,10 +310,41 @@ class _Text(StreamingResponse):
         )
         self._text = text
         self._held = held
+        self._patience_seconds = patience_seconds
+        self._name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held, aclosing(self._text):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, self._unless_slow(send))
+            except _TooSlowError:
+                # The answer stays without an end, so that the server breaks the connection off.
+                FULL_LOGS.labels(self._name, "slow").inc()
+                log.info("a log was read too slowly and ended", provider=self._name)
+
+    def _unless_slow(self, send: Send) -> Send:
+        waited, taken = 0.0, 0
+
+        async def sending(message: Message) -> None:
+            nonlocal waited, taken
+            began = time.monotonic()
+            patience = self._patience_seconds + taken / _LEAST_BYTES_PER_SECOND
+            timer = asyncio.timeout(max(0.0, patience - waited))
+            try:
+                async with timer:
+                    await send(message)
+            except TimeoutError:
+                if timer.expired():
+                    raise _TooSlowError from None
+                raise
+            waited += time.monotonic() - began
+            taken += len(message.get("body", b""))
+
+        return sending
+
+
+class _TooSlowError(Exception):
+    """Not an OSError, as a `TimeoutError` is: that would pass for a reader who has gone."""
 
 
 def router(logs: FullLogs, pool: Pool, *, reads_need_key: bool) -> APIRouter:
@@ -283,6 +354,7 @@ def router(logs: FullLogs, pool: Pool, *, reads_need_key: bool) -> APIRouter:
     told: dict[int | str, dict[str, Any]] = {
         404: {"description": "No such build is watched, or its provider no longer has the log"},
         502: {"description": "The provider did not answer as it should"},
+        429: {"description": "Too many of one reader, or altogether, in ten minutes; see Retry-After"},
         503: {"description": "Too many at once, or the provider's rate limit; see Retry-After"},
     }
 
@@ -291,16 +363,18 @@ def router(logs: FullLogs, pool: Pool, *, reads_need_key: bool) -> APIRouter:
         response_model=None,
         responses={200: {"model": StepsAnswer, "content": {"text/plain": {}}}, **told},
     )
-    async def job_log(build_id: UUID, job_id: JobId, form: Form = "text") -> StreamingResponse | StepsAnswer:
+    async def job_log(
+        request: Request, build_id: UUID, job_id: JobId, form: Form = "text"
+    ) -> StreamingResponse | StepsAnswer:
         """The whole log of one job, secrets masked, as it comes from the provider; or its steps."""
-        return await logs.job(build_id, job_id, form)
+        return await logs.job(build_id, job_id, form, reader_of(request, by_key=reads_need_key))
 
     @routes.get(
         "/{build_id}/log", response_model=None, responses={200: {"content": {"text/plain": {}}}, **told}
     )
-    async def build_log(build_id: UUID) -> StreamingResponse:
+    async def build_log(request: Request, build_id: UUID) -> StreamingResponse:
         """The logs of all jobs of a build, one after the other."""
-        return await logs.build(build_id)
+        return await logs.build(build_id, reader_of(request, by_key=reads_need_key))
 
     return routes
 

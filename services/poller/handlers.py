@@ -83,7 +83,7 @@ class Polls:
 
     async def _visit(self, target: Target, provider: Provider, state: State, due: datetime) -> None:
         now = datetime.now(UTC)
-        ours = Slice(self._pace.slice_seconds, stopping=self._means.broker.stopping.is_set)
+        ours = self._slice()
         visit = Visit(
             target,
             provider,
@@ -105,7 +105,7 @@ class Polls:
         try:
             async with self._means.calling(provider):
                 report = await visit.run(since=since, window=self._pace.window)
-                await self._deployments.visit(target, provider, state, now=now)
+                await self._deployments.visit(target, provider, state, now=now, ours=self._slice())
             if report.complete and sweeps:
                 await self._store.swept(target, at=now)
             _refuse_silence(report)
@@ -135,6 +135,9 @@ class Polls:
                 log.info("polling recovered", target=target.name, since=state.episode.since)
         metrics.POLLS.labels(target.provider, outcome).inc()
         log.debug("polled", target=target.name, outcome=outcome, published=visit.report.published)
+
+    def _slice(self) -> Slice:
+        return Slice(self._pace.slice_seconds, stopping=self._means.broker.stopping.is_set)
 
     async def _failed(
         self, target: Target, provider: Provider, state: State, due: datetime, failure: PollFailedError

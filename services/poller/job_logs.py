@@ -1,18 +1,18 @@
 """Reading the log of one job of a provider's, within limits of size and time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from buildlight_contracts.builds import BuildRef, JobObservedV1
 from buildlight_contracts.collection import BuildLogCapturedV1
 from reports.job_log import JobLog
+from reports.stream import small
 from services.poller.provider import Pieces, PollFailedError
 
 MOST_LOGS = 20
 """Failed jobs of one attempt of whose logs an excerpt is kept: a matrix of a hundred fails for one reason."""
-_PIECE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,6 @@ def failed(jobs: Sequence[JobObservedV1]) -> list[JobObservedV1]:
     """The jobs whose logs are wanted: those that fail the build before those that may fail."""
     bad = [job for job in jobs if job.state.is_bad]
     return sorted(bad, key=lambda job: job.is_allowed_to_fail)[:MOST_LOGS]
-
-
-async def small(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in pieces small enough that others have their turn in between."""
-    async for chunk in chunks:
-        for start in range(0, len(chunk), _PIECE):
-            yield chunk[start : start + _PIECE]
-            await asyncio.sleep(0)
 
 
 async def capture(

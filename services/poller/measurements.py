@@ -175,14 +175,34 @@ class Measurements:
         return Standing(**row) if row else None
 
     async def collected(self) -> list[Target]:
-        """What is polled and was collected whole once: before that everything is missing, and on its way."""
+        """What is polled and was listed whole once: before that everything is missing, and on its way.
+
+        A sweep that went through counts though a poll of it did not succeed: one run that cannot be read must
+        not keep all others from being measured. A sweep asked for anew takes nothing of that back.
+        """
         rows = await self._pool.fetch(
             """
             SELECT provider, instance, target FROM poller.targets
-             WHERE is_polled AND succeeded_at IS NOT NULL ORDER BY target_id
+             WHERE is_polled AND (swept_at IS NOT NULL OR succeeded_at IS NOT NULL) ORDER BY target_id
             """
         )
         return [Target(row["provider"], row["instance"], row["target"]) for row in rows]
+
+    async def gaps(self) -> dict[tuple[str, str, str], int]:
+        """By provider, target and kind, how many gaps the last measurement of what is polled found."""
+        rows = await self._pool.fetch(
+            """
+            SELECT target.provider, target.target, kinds.kind, count(gap.run_id) AS number
+              FROM poller.targets AS target
+              JOIN poller.completeness AS last USING (target_id)
+             CROSS JOIN (VALUES ('missing'), ('open')) AS kinds (kind)
+              LEFT JOIN poller.completeness_gaps AS gap
+                ON gap.target_id = target.target_id AND gap.kind = kinds.kind AND gap.created_at >= last.since
+             WHERE target.is_polled AND last.measured_at IS NOT NULL
+             GROUP BY target.provider, target.target, kinds.kind
+            """
+        )
+        return {(row["provider"], row["target"], row["kind"]): row["number"] for row in rows}
 
     async def asked(self, targets: Iterable[Target]) -> dict[UUID, Asked]:
         rows = await self._pool.fetch(

@@ -57,12 +57,12 @@ ACTIONS = Counter(
 )
 COLLECTED = Counter(
     "buildlight_poller_collected_total",
-    "What was collected of ended builds: report, refused (cannot be read), log, log_gone, cut.",
+    "What was collected of ended builds: report, refused (cannot be read), log, log_gone.",
     ["provider", "what"],
 )
 FULL_LOGS = Counter(
     "buildlight_poller_full_logs_total",
-    "Logs asked for over HTTP: streamed, broken (ended early), refused, busy.",
+    "Logs asked for over HTTP: streamed, broken (ended early), slow (reader), refused, busy, too_many.",
     ["provider", "outcome"],
 )
 RECONCILES = Counter(
@@ -72,6 +72,7 @@ RECONCILES = Counter(
 )
 GAPS = Gauge(
     "buildlight_poller_gaps",
-    "Attempts that were `missing` from the log, or held `open` though ended, by this replica's last comparison.",
+    "Attempts that were `missing` from the log, or held `open` though ended, by the last comparison; "
+    "told by one replica, the leader.",
     ["provider", "target", "kind"],
 )

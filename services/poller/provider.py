@@ -30,6 +30,13 @@ class PollFailedError(Exception):
         self.status = status
 
 
+class TooLargeError(PollFailedError):
+    """An answer is larger than any may be; asked again it would be no smaller."""
+
+    def __init__(self, detail: str, *, status: int | None = None) -> None:
+        super().__init__("nonsense", detail, status=status)
+
+
 class LogGoneError(Exception):
     """The provider does not have the log: it expired, or the job never wrote one."""
 
@@ -132,10 +139,9 @@ class Document:
     """Where it was found, for a person: an artifact's name, with a file's path where it is one file."""
     open: Callable[[], Pieces]
     size_bytes: int | None = None
+    """As the provider says; None: it does not."""
     job: str | None = None
     """The name of the job that left it, where that is known."""
-    is_report: bool = False
-    """The provider says that it is a report; else it may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,8 @@ class Results:
     cases: tuple[TestCase, ...]
     job: str | None = None
     notes: tuple[str, ...] = ()
+    problem: str | None = None
+    """Why they cannot be had, now or later; then there are no cases."""
 
 
 @dataclass(frozen=True, slots=True)

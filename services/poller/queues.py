@@ -10,7 +10,7 @@ from buildlight_contracts.commands import (
     RefreshBuildV1,
     RerunBuildV1,
 )
-from buildlight_contracts.routing import COMMANDS, EXPRESS
+from buildlight_contracts.routing import BACKLOG, COMMANDS, EXPRESS
 from chassis.topology import Binding, Queue
 
 POLL = Queue(
@@ -44,7 +44,7 @@ BACKFILL = Queue(
 COLLECT = Queue(
     "poller.collect",
     owner="poller",
-    purpose="Builds that have ended, of priority low or normal: their test reports, and what matters of their logs.",
+    purpose="Builds that have ended, of priority normal: their test reports, and what matters of their logs.",
     bindings=(Binding(COMMANDS, CollectReportsV1.type),),
     prefetch=2,
 )
@@ -54,6 +54,13 @@ COLLECT_EXPRESS = Queue(
     purpose="Builds that have ended, of priority high or critical: their calls go first.",
     bindings=(Binding(COMMANDS, CollectReportsV1.type + EXPRESS),),
     prefetch=4,
+)
+COLLECT_BACKLOG = Queue(
+    "poller.collect.backlog",
+    owner="poller",
+    purpose="Builds that ended long ago, of priority low: a first poll or a backfill brings thousands at once.",
+    bindings=(Binding(COMMANDS, CollectReportsV1.type + BACKLOG),),
+    prefetch=1,
 )
 ACTIONS = Queue(
     "poller.actions",
@@ -81,6 +88,7 @@ QUEUES: tuple[Queue, ...] = (
     BACKFILL,
     COLLECT,
     COLLECT_EXPRESS,
+    COLLECT_BACKLOG,
     ACTIONS,
     RECONCILE,
 )

@@ -80,7 +80,8 @@ class Reconciles:
             return _ended(target, "measured_already")
         now = datetime.now(UTC)
         if envelope.expiresat is not None and envelope.expiresat <= now:
-            return _ended(target, "expired")
+            why = "It waited too long for its turn: pollers were down, or had much to do."
+            return await self._put_off(target, command, "expired", why=why)
         span = completeness.span_of(command.since, command.until, now=now, interval=self._patience.interval)
         if span is None:
             why = "Nothing of it is older than two polls: only that is judged."
@@ -182,7 +183,9 @@ class Reconciles:
             left = suspects(left, await self._has(target, left))
 
     async def _has(self, target: Target, counted: Collection[Counted]) -> dict[Key, Logged]:
-        ids = await self._measurements.repository_ids(target)
+        # A census that names them needs no search through all that was ever recorded.
+        unnamed = any(one.repository_id is None for one in counted)
+        ids = await self._measurements.repository_ids(target) if unnamed else ()
         return await self._record.has(target, counted, repository_ids=ids)
 
     def _stop_if_told(self) -> None:
@@ -236,9 +239,6 @@ def fact_of(target: Target, found: Measurement) -> CompletenessMeasuredV1:
 
 
 def _show(target: Target, found: Measurement) -> None:
-    for kind in ("missing", "open"):
-        number = sum(gap.kind == kind for gap in found.gaps)
-        metrics.GAPS.labels(target.provider, target.name, kind).set(number)
     log.info(
         "completeness measured",
         target=target.name,

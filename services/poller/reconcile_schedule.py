@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -13,6 +14,7 @@ from buildlight_contracts.envelope import derive_id
 from chassis.broker import Broker
 from chassis.lease import Lease
 from chassis.outage import outage_of
+from services.poller import metrics
 from services.poller.completeness import usual_since
 from services.poller.measurements import Asked, Measurements
 from services.poller.provider import Target
@@ -23,6 +25,7 @@ LEASE_SECONDS = 30.0
 SPAN = RERUN_REACH
 """How far back: as far as an old run may be run again."""
 _TICK_SECONDS = 5.0
+_SHOW_SECONDS = 30.0
 
 log = structlog.get_logger()
 
@@ -38,12 +41,12 @@ def due(
     found = []
     for target in targets:
         known = asked.get(target.id, Asked())
-        time = due_time(target, now, interval=interval, jitter=interval)
+        at = due_time(target, now, interval=interval, jitter=interval)
         if known.postponed_until is not None:
             if known.postponed_until <= now:
                 found.append((target, known.postponed_until))
-        elif known.scheduled_for is None or known.scheduled_for < time:
-            found.append((target, time))
+        elif known.scheduled_for is None or known.scheduled_for < at:
+            found.append((target, at))
     return found
 
 
@@ -67,6 +70,7 @@ class ReconcileSchedule:
         self._interval = interval
         self._first = first
         self._asks = asks
+        self._shown_at: float | None = None
 
     async def run(self) -> None:
         """Until cancelled, through outages of database and broker."""
@@ -74,8 +78,7 @@ class ReconcileSchedule:
         try:
             while True:
                 try:
-                    if self._asks and await self._lease.hold():
-                        await self.ask()
+                    await self.turn()
                 except Exception as error:
                     log.warning(
                         "schedule interrupted",
@@ -88,16 +91,30 @@ class ReconcileSchedule:
                 async with asyncio.timeout(1.0):
                     await self._lease.release()
 
+    async def turn(self) -> None:
+        """Ask, and tell how much is missing, as the leader; else tell nothing: what was told grows old."""
+        if not (self._asks and await self._lease.hold()):
+            self._shown_at = None
+            metrics.GAPS.clear()
+            return
+        await self.ask()
+        if self._shown_at is None or time.monotonic() - self._shown_at > _SHOW_SECONDS:
+            found = await self._measurements.gaps()
+            self._shown_at = time.monotonic()
+            metrics.GAPS.clear()
+            for labels, number in found.items():
+                metrics.GAPS.labels(*labels).set(number)
+
     async def ask(self) -> None:
         """Ask for each measurement that is due, of the targets that have been collected whole once."""
         now = datetime.now(UTC)
         targets = await self._measurements.collected()
         asked = await self._measurements.asked(targets)
-        for target, time in due(targets, asked, now, interval=self._interval):
+        for target, at in due(targets, asked, now, interval=self._interval):
             await self._broker.command(
                 ReconcileTargetV1(
                     # The same, whichever replica asks: killed before the next line, it is asked for once more.
-                    request_id=derive_id("reconcile", str(target.id), time.isoformat()),
+                    request_id=derive_id("reconcile", str(target.id), at.isoformat()),
                     provider=target.provider,
                     instance=target.instance,
                     target=target.name,

@@ -39,6 +39,7 @@ from services.poller.queues import (
     ACTIONS,
     BACKFILL,
     COLLECT,
+    COLLECT_BACKLOG,
     COLLECT_EXPRESS,
     POLL,
     QUEUES,
@@ -153,6 +154,7 @@ def build(settings: PollerSettings, facts_of: Mapping[str, webhooks.FactsOf] = F
     collections = Collections(providers, kept, broker, calling=means.calling)
     broker.subscribe(COLLECT, collections.usual)
     broker.subscribe(COLLECT_EXPRESS, collections.express)
+    broker.subscribe(COLLECT_BACKLOG, collections.usual)
     broker.subscribe(
         ACTIONS, Actions(providers, kept, ActionStore(pool, outbox), broker, calling=means.calling).act
     )
@@ -211,6 +213,7 @@ def _providers(settings: PollerSettings) -> Iterator[Provider]:
             instance=settings.instance_of_github,
             token=settings.github_token,
             app=settings.github_app,
+            report_artifacts=settings.github_report_artifacts,
             reserve_percent=settings.reserve_percent,
             timeout_seconds=settings.timeout_seconds,
         )

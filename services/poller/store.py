@@ -200,6 +200,21 @@ class Store(AttemptStore):
             sorted(known),
         )
 
+    async def deployments_came(
+        self, target: Target, *, through: datetime | None, known: Collection[UUID]
+    ) -> None:
+        """As `deployments_asked`, of a visit that has not come to its end: it is due again."""
+        await self._pool.execute(
+            """
+            UPDATE poller.targets
+            SET deployments_through = $2, deployments_known = $3
+            WHERE target_id = $1
+            """,
+            target.id,
+            through,
+            sorted(known),
+        )
+
     async def deployments_refused(self, target: Target, *, at: datetime, detail: str) -> None:
         await self._pool.execute(
             """

@@ -100,6 +100,7 @@ class Fleet:
         together: all services in one process, `all`, behind one port.
         services: only these, where the others would but add to the load.
         jobs: of Jenkins, that are there before anybody looks; without builds.
+        projects: of GitLab, that are there before anybody looks; each begins with one good pipeline.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Fleet:
         together: bool = False,
         services: Sequence[str] = SERVICES,
         jobs: Sequence[str] = (),
+        projects: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.repositories = tuple(repositories)
@@ -124,6 +126,7 @@ class Fleet:
         self.services: dict[str, Running] = {}
         self._settings = dict(settings or {})
         self._jobs = tuple(jobs)
+        self._projects = tuple(projects)
 
     # -- life
 
@@ -145,6 +148,10 @@ class Fleet:
             await self.company.ended(repository, "success", title="The first, and good")
         for job in self._jobs:
             await self.company.control("POST", "/jenkins/jobs", json={"name": job})
+        for project in self._projects:
+            await self.company.control(
+                "POST", "/gitlab/pipelines", json={"project": project, "status": "success"}
+            )
         self.http = httpx.AsyncClient(timeout=30, trust_env=False)
         for name in self.names:
             self.services[name] = self.service(name)
@@ -153,7 +160,8 @@ class Fleet:
 
     async def _start_sandbox(self) -> None:
         # None of its own history: a test knows every run there is.
-        command = ["sandbox", "--json", "--repositories", "0", "--speed", "0", "--github-limit", "1000000"]
+        command = ["sandbox", "--json", "--repositories", "0", "--speed", "0"]
+        command += ["--github-limit", "1000000", "--gitlab-limit", "1000000"]
         self._sandbox = Running(
             "sandbox", command, env=_surroundings(), log=self.folder / "log" / "sandbox.log"
         )

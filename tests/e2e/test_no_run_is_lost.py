@@ -21,12 +21,13 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.fleet import Fleet, until
-from tests.e2e.stages import STAGES, JenkinsStage, ProviderStage, Served, back
+from tests.e2e.stages import STAGES, GitLabStage, JenkinsStage, ProviderStage, Served, back
 
 RUNS = int(os.environ.get("BUILDLIGHT_E2E_RUNS", "150"))
 SEED = int(os.environ.get("BUILDLIGHT_E2E_SEED", str(random.randrange(1_000_000))))
 LIVE_SECONDS = max(15.0, RUNS / 12)
 """How long runs keep coming."""
+LEAST_KILLS = 2
 PATIENCE_SECONDS = 150 + RUNS / 4
 HOUR = timedelta(hours=1)
 SERVICES = ("ingest", "poller", "analytics", "api")
@@ -69,7 +70,12 @@ async def ordeal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Orde
     settings = SETTINGS | {name: value for make in STAGES for name, value in make.settings.items()}
     folder = tmp_path_factory.mktemp("ordeal")
     async with Fleet(
-        folder, repositories=(), services=SERVICES, settings=settings, jobs=JenkinsStage.targets
+        folder,
+        repositories=(),
+        services=SERVICES,
+        settings=settings,
+        jobs=JenkinsStage.targets,
+        projects=GitLabStage.targets,
     ) as fleet:
         stages: dict[str, ProviderStage] = {make.name: make(fleet.company, dice=dice) for make in STAGES}
         ordeal = Ordeal(fleet, stages)
@@ -145,14 +151,19 @@ async def one_attempt(stage: ProviderStage, run: str, dice: random.Random) -> No
 
 
 async def kill(ordeal: Ordeal, dice: random.Random, over: asyncio.Event) -> None:
-    """SIGKILL, at any moment; up again at once, or a while later."""
+    """SIGKILL, at any moment, also of one that only starts; up again at once, or a while later."""
     poller = ordeal.fleet.services["poller"]
-    while not over.is_set():
+    while ordeal.kills < LEAST_KILLS or not over.is_set():
         await asyncio.sleep(dice.uniform(2.5, 7))
         await poller.kill()
         ordeal.kills += 1
         await asyncio.sleep(dice.choice((0.0, 1.5)))
         poller.start()
+        if dice.random() < 0.7:
+            # Where starting takes long it would else never listen to a webhook.
+            await ordeal.fleet.ready("poller")
+            for stage in ordeal.stages.values():
+                await stage.hook_again()
 
 
 async def fail(ordeal: Ordeal, dice: random.Random, over: asyncio.Event) -> None:
@@ -211,13 +222,13 @@ async def test_there_was_something_to_lose(ordeal: Ordeal, provider: str) -> Non
     assert len({one.run_id for one in served}) >= RUNS // len(PROVIDERS)
     if ordeal.stages[provider].keeps_runs:
         assert len([one for one in served if one.attempt > 1]) > RUNS / len(PROVIDERS) / 10
-        assert any(not one.is_readable for one in served)
+    assert any(not one.is_readable for one in served) == ordeal.stages[provider].forgets_attempts
     assert all(one.ended for one in served)
     if provider in ordeal.hooked:
         told = await ordeal.stages[provider].told()
-        assert told["answered 202"] > RUNS / len(PROVIDERS) / 2
+        assert told["answered 202"] > RUNS / len(PROVIDERS) / 5
         assert told["dropped"] > 0
-    assert ordeal.kills >= 2
+    assert ordeal.kills >= LEAST_KILLS
     assert len(ordeal.faults) >= 3
 
 
@@ -275,17 +286,25 @@ async def test_the_report_says_so(ordeal: Ordeal) -> None:
     for row in report["targets"]:
         counted[row["provider"]] += row["at_provider"]
         recorded[row["provider"]] += row["recorded"]
-    expected = Counter({name: len(served) for name, served in ordeal.served.items()})
+    expected = Counter(
+        {
+            name: len(served) if ordeal.stages[name].counts_attempts else len({one.run_id for one in served})
+            for name, served in ordeal.served.items()
+        }
+    )
     assert counted == recorded == expected
     measured = await ordeal.fleet.log(type="dev.buildlight.completeness.measured.v1")
     assert {event["data"]["target"] for event in measured} == {target for _, target in told}
 
 
-@pytest.mark.parametrize("provider", [stage.name for stage in STAGES if stage.keeps_runs])
-async def test_a_loss_is_noticed_and_mended(ordeal: Ordeal, provider: str) -> None:
+async def test_a_loss_is_noticed_and_mended(ordeal: Ordeal) -> None:
     """A run that no poll lists and no webhook tells of: the report names it, exits with 1, and has it collected."""
-    fleet, stage = ordeal.fleet, ordeal.stages[provider]
-    await stage.unhook()
+    await asyncio.gather(*(stage.unhook() for stage in ordeal.stages.values()))
+    # Each takes its time, mostly by waiting for a poll.
+    await asyncio.gather(*(lose_one(ordeal.fleet, one) for one in ordeal.stages.values() if one.keeps_runs))
+
+
+async def lose_one(fleet: Fleet, stage: ProviderStage) -> None:
     # No poll goes back further than thirty days: nothing but a count that does can find it.
     now = datetime.now(UTC)
     run = await stage.had(stage.targets[0], created=now - 40 * 24 * HOUR)
@@ -298,7 +317,9 @@ async def test_a_loss_is_noticed_and_mended(ordeal: Ordeal, provider: str) -> No
 
     async def collected() -> bool:
         return bool(
-            await fleet.sql("SELECT FROM analytics.builds WHERE provider = $1 AND run_id = $2", provider, run)
+            await fleet.sql(
+                "SELECT FROM analytics.builds WHERE provider = $1 AND run_id = $2", stage.name, run
+            )
         )
 
     await until(collected, seconds=60)

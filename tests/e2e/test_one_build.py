@@ -119,7 +119,7 @@ async def test_a_build_is_followed_from_the_provider_to_everybody_who_is_told(fl
     ]
     jobs = Counter(
         (e["data"]["build"]["attempt"], e["data"]["name"], e["data"]["state"])
-        for e in await fleet.log(prefix=f"{run}/jobs/")
+        for e in await fleet.log(prefix=f"{run}/jobs/", type="dev.buildlight.job.observed.v1")
     )
     assert jobs == Counter(
         [

@@ -1,5 +1,6 @@
 """`/completeness`: is anything missing, and does every target still answer?"""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -13,7 +14,8 @@ from services.api.routes.completeness import USUAL, report_of
 WINDOWS = ("1d", "7d", USUAL)
 
 
-def router(pool: Pool) -> APIRouter:
+def router(pool: Pool, *, first: datetime | None) -> APIRouter:
+    """`first`: where collecting begins by the settings."""
     routes = APIRouter(include_in_schema=False, route_class=Conditional)
 
     @routes.get("/completeness")
@@ -22,7 +24,7 @@ def router(pool: Pool) -> APIRouter:
         target: Annotated[str, Query(max_length=255)] = "",
     ) -> Response:
         try:
-            report = await report_of(pool, since=since, target=target.strip() or None)
+            report = await report_of(pool, since=since, first=first, target=target.strip() or None)
         except HttpError as error:
             return render("missing.html", status=error.status_code, what=f"such report ({error.detail})")
         targets = report["targets"]

@@ -21,6 +21,22 @@ async def targets(pool: Pool, *, target: str | None = None) -> list[dict[str, An
     return [dict(row) for row in rows]
 
 
+async def standing(pool: Pool, *, target: str | None = None) -> list[dict[str, Any]]:
+    """What is polled, as `targets` chooses it, and which measurement of it came to an end last."""
+    rows = await pool.fetch(
+        """
+        SELECT polled.target_id, polled.provider, polled.instance, polled.target,
+               last.request_id, last.measured_at, last.postponed_request_id, last.postponed_until
+          FROM poller.published_targets AS polled
+          LEFT JOIN poller.published_completeness AS last USING (target_id)
+         WHERE polled.is_polled AND ($1::text IS NULL OR polled.target = $1)
+         ORDER BY polled.target, polled.provider, polled.instance
+        """,
+        target,
+    )
+    return [dict(row) for row in rows]
+
+
 async def measured(pool: Pool, *, since: date, target: str | None = None) -> list[dict[str, Any]]:
     """By target, the sums over the days from `since` on, how it was measured last, and how its polls go."""
     rows = await pool.fetch(
@@ -31,12 +47,14 @@ async def measured(pool: Pool, *, since: date, target: str | None = None) -> lis
                last.postponed_until, last.postponed_why, last.postponed_request_id,
                coalesce(found.at_provider, 0) AS at_provider, coalesce(found.recorded, 0) AS recorded,
                coalesce(found.unavailable, 0) AS unavailable, coalesce(found.missing, 0) AS missing,
-               coalesce(found.open_but_ended, 0) AS open_but_ended
+               coalesce(found.open_but_ended, 0) AS open_but_ended,
+               found.measured_from, coalesce(found.measured_days, 0) AS measured_days
           FROM poller.published_targets AS polled
           LEFT JOIN poller.published_completeness AS last USING (target_id)
           LEFT JOIN LATERAL (
             SELECT sum(at_provider) AS at_provider, sum(recorded) AS recorded, sum(unavailable) AS unavailable,
-                   sum(missing) AS missing, sum(open_but_ended) AS open_but_ended
+                   sum(missing) AS missing, sum(open_but_ended) AS open_but_ended,
+                   min(day) AS measured_from, count(*) AS measured_days
               FROM poller.published_completeness_days AS of_day
              WHERE of_day.target_id = polled.target_id AND of_day.day >= $1
           ) AS found ON true

@@ -1,5 +1,6 @@
 """`/api/v1/builds/{id}/rerun|cancel|check`: have a provider act on a build, and `/api/v1/actions`: what came of it."""
 
+import re
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -10,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.collection import BuildAction
-from buildlight_contracts.commands import Annotation, CancelBuildV1, PublishCheckV1, RerunBuildV1
+from buildlight_contracts.commands import (
+    COMMIT_SHA,
+    Annotation,
+    CancelBuildV1,
+    PublishCheckV1,
+    RerunBuildV1,
+)
 from buildlight_contracts.envelope import derive_id
 from chassis.broker import Broker
 from chassis.database import Pool
@@ -94,7 +101,7 @@ def router(reader: Pool, writer: Pool, broker: Broker, *, reading: list[Any]) ->
     ) -> dict[str, Any]:
         """Show a verdict on the build's commit: a check run, or a commit status. Scope `act`."""
         common = await desk.common(build_id, by, idempotency_key)
-        if not common["commit_sha"]:
+        if not re.fullmatch(COMMIT_SHA, common["commit_sha"] or ""):
             raise HttpError(409, "This build has no commit to show a verdict on", kind="Conflict")
         return await desk.send(PublishCheckV1(**common, **asked.model_dump()), response)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import aio_pika
 import httpx
@@ -13,6 +15,7 @@ import pytest_asyncio
 from buildlight_contracts.catalogue import command_of, parse
 from buildlight_contracts.commands import ReconcileTargetV1
 from buildlight_contracts.routing import COMMANDS
+from services.api.routes.completeness import status_of
 from services.api.windows import parse_since
 from tests.api_stage import KEY, Running, Stage, Watched, running, staged, watch
 
@@ -88,6 +91,45 @@ async def test_figures_are_sums_over_the_days_asked_for(client: httpx.AsyncClien
     assert (gap["run_id"], gap["attempt"], gap["kind"], gap["reason"]) == ("41", 1, "missing", "never_listed")
 
 
+async def test_days_that_nobody_measured_are_not_called_complete(
+    client: httpx.AsyncClient, stage: Stage
+) -> None:
+    """Beyond what was measured it is not known; the answer says from where on it is."""
+    await watch(stage, WHOLE, now=NOW)
+    told = await report(client, since="2020-01-01")
+    assert told["complete"] is False
+    (row,) = told["targets"]
+    assert row["status"] == "not_measured"
+    assert row["measured_from"] == (NOW - timedelta(days=29)).date().isoformat()
+    assert (await report(client, since="30d"))["complete"] is True
+
+
+def test_a_hole_between_measured_days_is_seen() -> None:
+    """Each day counts, from where collecting begins to the end of the last measurement."""
+    now = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    row = {"missing": 0, "open_but_ended": 0, "failing_since": None, "measured_at": now, "until": now}
+    begin = date(2026, 3, 2)
+    assert status_of(row | {"measured_days": 30}, now, begin=begin) == "complete"
+    assert status_of(row | {"measured_days": 29}, now, begin=begin) == "not_measured"
+    # Just after midnight the last measurement says nothing of today yet.
+    early = datetime(2026, 3, 31, tzinfo=UTC)
+    assert status_of(row | {"until": early, "measured_days": 29}, now, begin=begin) == "complete"
+
+
+async def test_where_collecting_begins_later_nothing_older_is_asked_for(
+    stage: Stage, database_url: str, amqp_url: str
+) -> None:
+    """A target collected since three days ago is complete with these."""
+    await watch(stage, replace(WHOLE, reach_days=3), now=NOW)
+    since = (NOW - timedelta(days=2)).replace(hour=0, minute=0)
+    for settings, expected in (({"collecting_since": since}, "complete"), ({}, "not_measured")):
+        async with (
+            running(database_url, amqp_url, **settings) as started,
+            httpx.AsyncClient(base_url=started.url, trust_env=False, timeout=10) as opened,
+        ):
+            assert [row["status"] for row in (await report(opened))["targets"]] == [expected]
+
+
 async def test_what_needs_seeing_to_comes_first(client: httpx.AsyncClient, stage: Stage) -> None:
     """What is missing, what fails, what was not measured for long or ever; then what is whole."""
     await watch(stage, WHOLE, NEW, OLD, FAILING, LACKING, now=NOW)
@@ -161,3 +203,34 @@ async def test_a_measurement_is_asked_for(client: httpx.AsyncClient, stage: Stag
         assert command.until - command.since <= timedelta(days=3)
         assert (command.since.hour, command.since.minute, command.since.second) == (0, 0, 0)
         assert envelope.expiresat is not None
+
+
+async def test_what_waits_is_asked_for_once(client: httpx.AsyncClient, stage: Stage, amqp_url: str) -> None:
+    """The same request until it is over; another stretch waits for that; too far back is refused."""
+    await watch(stage, WHOLE, now=NOW)
+
+    async def ask(**body: str) -> httpx.Response:
+        return await client.post("/api/v1/completeness", json=body, headers={"X-API-Key": KEY})
+
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue("test.reconcile.once", auto_delete=True)
+        await queue.bind(COMMANDS.name, ReconcileTargetV1.type)
+        far = await ask(since=(NOW - timedelta(days=402)).date().isoformat())
+        assert (far.status_code, "400 days" in far.text) == (422, True)
+        first, again = await ask(since="3d"), await ask(since="3d")
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert first.json()["requests"] == again.json()["requests"]
+        other = await ask(since="4d")
+        assert other.status_code == 409
+        assert first.json()["requests"][0]["request_id"] in other.text
+        # It came to an end: the next is another.
+        await stage.connection.execute("UPDATE poller.completeness SET measured_at = now()")
+        later = await ask(since="4d")
+        assert later.status_code == 202
+        asked = [command_of(parse((await queue.get(timeout=10)).body)) for _ in range(2)]
+        assert await queue.get(fail=False, timeout=1) is None
+    assert [c.request_id for c in asked if isinstance(c, ReconcileTargetV1)] == [
+        UUID(answer.json()["requests"][0]["request_id"]) for answer in (first, later)
+    ]

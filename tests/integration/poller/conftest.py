@@ -24,7 +24,7 @@ import pytest_asyncio
 from buildlight_contracts.catalogue import command_of, fact_of, parse
 from buildlight_contracts.commands import CollectReportsV1, Command, PollTargetV1, RefreshBuildV1
 from buildlight_contracts.envelope import TYPE_PREFIX, Envelope, Fact
-from buildlight_contracts.routing import COMMANDS, INTAKE
+from buildlight_contracts.routing import BACKLOG, COMMANDS, INTAKE
 from chassis.topology import declare
 from services.poller.collecting import Collections
 from services.poller.provider import Target
@@ -181,7 +181,8 @@ async def intake(amqp_url: str) -> AsyncIterator[Intake]:
         heard = Intake(exchange)
         await queue.consume(heard.hear, no_ack=True)
         collect = await channel.declare_queue("test.collect", auto_delete=True)
-        await collect.bind(await channel.get_exchange(COMMANDS.name), CollectReportsV1.type)
+        for lane in ("", BACKLOG):
+            await collect.bind(await channel.get_exchange(COMMANDS.name), CollectReportsV1.type + lane)
         await collect.consume(heard.hear_command, no_ack=True)
         yield heard
 

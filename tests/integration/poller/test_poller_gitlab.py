@@ -482,7 +482,8 @@ async def test_gitlab_is_asked_to_do_something(watch: Watch, lab: Sandbox) -> No
     anew = await watch.provider.rerun(watch.target, ref(run), failed_only=False)
     assert isinstance(anew, Done)
     assert "no whole pipeline again" in anew.detail
-    assert isinstance(await watch.provider.cancel(watch.target, ref(run)), Done)
+    assert isinstance(await watch.provider.cancel(watch.target, ref(run)), Refused)
+    assert isinstance(await watch.provider.cancel(watch.target, ref(run, 2)), Done)
     assert watch.get(f"/pipelines/{run}")["status"] == "canceled"
     note = Annotation(path="a.py", title="t", message="m")
     for _ in range(2):

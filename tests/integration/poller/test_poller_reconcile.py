@@ -21,8 +21,10 @@ from buildlight_contracts.testing import example
 from chassis.broker import Broker
 from chassis.database import READER_ROLE, Pool, make_pool, open_made
 from chassis.delivery import Delivery
+from chassis.lease import Lease
 from chassis.outbox import Outbox
 from chassis.retry import Permanent
+from services.poller import metrics
 from services.poller.account_store import AccountStore
 from services.poller.attempts import Known
 from services.poller.budget import Budget
@@ -31,6 +33,7 @@ from services.poller.means import Means
 from services.poller.measurements import Measurements, Record
 from services.poller.provider import Counted, MustWaitError, PollFailedError, Provider, Span, Target
 from services.poller.reconcile import Patience, Reconciles
+from services.poller.reconcile_schedule import ReconcileSchedule
 from services.poller.store import Store
 from services.poller.taking import Outlet
 from services.poller.targets import Watch
@@ -301,6 +304,22 @@ async def test_while_a_target_fails_that_is_the_reason(poller: Poller) -> None:
     assert poller.sent.commands == []
 
 
+async def test_a_target_that_never_polls_well_is_measured_all_the_same(poller: Poller) -> None:
+    """From the first whole sweep on, though a run that cannot be read fails every poll; not before it."""
+    measurements = Measurements(
+        poller.pool, Outbox(poller.pool, cast("Broker", poller.sent), schema="poller")
+    )
+    await poller.store.polled([TARGET])
+    now = datetime.now(UTC)
+    await poller.polled(succeeded_at=None, failing_since=now - HOUR, failing_reason="nonsense")
+    assert await measurements.collected() == []
+    await poller.store.swept(TARGET, at=now)
+    assert await measurements.collected() == [TARGET]
+    await poller.polled()
+    await measurements.list_anew(TARGET)
+    assert await measurements.collected() == [TARGET]
+
+
 async def test_more_than_a_round_is_listed_anew(poller: Poller) -> None:
     """Beyond a hundred runs the next poll goes through every page again, instead of call by call."""
     await poller.polled(swept_at=datetime.now(UTC))
@@ -338,6 +357,61 @@ async def test_a_provider_that_does_not_answer_is_measured_later(poller: Poller,
     assert after["postponed_request_id"] == command.request_id
     assert timedelta(minutes=5) < after["postponed_until"] - datetime.now(UTC) <= timedelta(minutes=10)
     assert len(await poller.facts()) == 1
+
+
+async def test_the_leader_alone_tells_how_much_is_missing(poller: Poller) -> None:
+    """Whichever replica measured; one that is no leader any more takes back what it told."""
+
+    def shown() -> dict[tuple[str, str], float]:
+        (gauge,) = metrics.GAPS.collect()
+        return {(one.labels["target"], one.labels["kind"]): one.value for one in gauge.samples}
+
+    def replica() -> ReconcileSchedule:
+        return ReconcileSchedule(
+            measurements,
+            broker,
+            Lease("reconcile", poller.pool, schema="poller", seconds=60),
+            interval=HOUR,
+            first=None,
+        )
+
+    broker = cast("Broker", poller.sent)
+    measurements = Measurements(poller.pool, Outbox(poller.pool, broker, schema="poller"))
+    await poller.store.polled([TARGET])
+    await poller.polled()
+    poller.census.rows = [counted(1)]
+    await poller.measure()
+    leader, other = replica(), replica()
+    await leader.turn()
+    assert shown() == {(TARGET.name, "missing"): 1, (TARGET.name, "open"): 0}
+    await other.turn()
+    assert shown() == {}
+    await poller.stage.build(1, "success")
+    await poller.measure()
+    # What is older than the last measurement reaches is not measured any more.
+    await poller.pool.execute(
+        """
+        INSERT INTO poller.completeness_gaps
+        SELECT target_id, '9', 1, 'missing', 'gone', 'Old.', since - interval '1 day', now()
+          FROM poller.completeness
+        """
+    )
+    await poller.pool.execute("DELETE FROM poller.leases")
+    await other.turn()
+    assert shown() == {(TARGET.name, "missing"): 0, (TARGET.name, "open"): 0}
+
+
+async def test_a_request_that_came_too_late_is_said_to_be_put_off(poller: Poller) -> None:
+    """Who waits for it sees that it is over, and why; the schedule asks again."""
+    await poller.polled()
+    command = asking()
+    await poller.measure(command, expires_in=-1)
+    row = await poller.measured()
+    assert row is not None
+    assert (row["postponed_request_id"], row["measured_at"]) == (command.request_id, None)
+    assert "too long" in row["postponed_why"]
+    assert row["postponed_until"] > datetime.now(UTC)
+    assert poller.census.asked == []
 
 
 async def test_a_request_is_carried_out_once(poller: Poller) -> None:

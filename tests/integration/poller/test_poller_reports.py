@@ -97,9 +97,7 @@ async def test_a_long_report_and_results_of_the_providers_own(
     """In several messages of one report, of which the last has the totals; those already read as they are."""
     provider = PretendProvider(
         documents=[
-            document(
-                "report.xml", pieces(junit(*(f"case {n}" for n in range(2500))), 65_536), is_report=True
-            ),
+            document("report.xml", pieces(junit(*(f"case {n}" for n in range(2500))), 65_536)),
             Results(
                 "testReport", "jenkins", (TestCase(name="a", outcome=Outcome.PASSED),), notes=("a note",)
             ),
@@ -170,7 +168,7 @@ async def test_killed_in_the_middle_it_repeats_harmlessly(
     monkeypatch.setattr(CollectionStore, "keep_document", die_once)
     # Two of one name, as several jobs leave them.
     provider = PretendProvider(
-        documents=[document("results", pieces(junit(name)), is_report=True) for name in ("a", "b", "c")]
+        documents=[document("results", pieces(junit(name))) for name in ("a", "b", "c")]
     )
     async with station(database_url, amqp_url, provider) as running:
         await running.send(collect(failed=False))
@@ -183,7 +181,7 @@ async def test_killed_in_the_middle_it_repeats_harmlessly(
 async def test_waiting_in_the_middle(database_url: str, amqp_url: str, intake: Intake) -> None:
     """The budget is spent after the first document: nothing is fetched twice, and no attempt is spent."""
     provider = PretendProvider(
-        documents=[document(name, pieces(junit(name)), is_report=True) for name in ("a", "b")],
+        documents=[document(name, pieces(junit(name))) for name in ("a", "b")],
         fails={"b": [MustWaitError(0.1, "the reserve is reached") for _ in range(6)]},
     )
     async with station(database_url, amqp_url, provider) as running:
@@ -210,7 +208,7 @@ async def test_hostile_archives(
     provider = PretendProvider(
         documents=[
             document("evil", pieces(body, 65_536)),
-            document("good", pieces(junit("a")), is_report=True),
+            document("good", pieces(junit("a"))),
         ]
     )
     limits = Limits(documents=DocumentLimits(archive=ArchiveLimits(entries=30, total_bytes=100_000_000)))
@@ -235,7 +233,7 @@ async def test_a_document_that_hangs(
     provider = PretendProvider(
         documents=[
             document("stuck", hanging(b"PK\x03\x04")),
-            document("good", pieces(junit("a")), is_report=True),
+            document("good", pieces(junit("a"))),
         ]
     )
     limits = Limits(documents=DocumentLimits(most_seconds=0.3))
@@ -257,7 +255,7 @@ async def test_the_express_lane(database_url: str, amqp_url: str, intake: Intake
         async with asyncio.timeout(30):
             while provider.asked["stuck"] < COLLECT.prefetch:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        provider.documents = [document("report.xml", pieces(junit("a")), is_report=True)]
+        provider.documents = [document("report.xml", pieces(junit("a")))]
         await running.send(collect(ref("99"), failed=False, priority="critical"))
         assert (await running.collected(ref("99")))["reports"] == 1
 

@@ -189,12 +189,13 @@ def test_an_installations_token(sandbox: Running) -> None:
     made = sandbox.post(f"/app/installations/{found['id']}/access_tokens", headers=as_app()).json()
     headers = {"authorization": f"Bearer {made['token']}"}
     seen = sandbox.get("/repos/acme/shop", headers=headers)
-    assert (seen.status_code, seen.headers["x-ratelimit-used"]) == (200, "1")
+    assert seen.status_code == 200
+    used = int(seen.headers["x-ratelimit-used"])
     assert sandbox.get("/repos/other/one", headers=headers).status_code == 404
     assert sandbox.get("/repos/other/one").status_code == 200
     again = sandbox.post(f"/app/installations/{found['id']}/access_tokens", headers=as_app()).json()
     renewed = sandbox.get("/repos/acme/shop", headers={"authorization": f"Bearer {again['token']}"})
-    assert renewed.headers["x-ratelimit-used"] == "3"
+    assert int(renewed.headers["x-ratelimit-used"]) == used + 2  # what is not its own costs it, too
     assert renewed.headers["etag"] != seen.headers["etag"]
     sandbox.control("POST", "/github/app", json={"revoke": True})
     assert sandbox.get("/repos/acme/shop", headers=headers).status_code == 401

@@ -51,6 +51,17 @@ def test_a_rerun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path for _, path, _ in api.asked[1:]] == [f"/api/v1/actions/{REQUEST}"] * 3
 
 
+def test_another_replica_that_does_not_know_of_it_yet_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was accepted: until one sees it begun it is queued, whether one waits for it or not."""
+    unknown = ClientError("404: No action is known", 404)
+    result = run(monkeypatch, Api(ACCEPTED, unknown, QUEUED, unknown, DONE), "rerun", BUILD)
+    assert (result.exit_code, result.stdout[:5]) == (0, "done:"), result.output
+    result = run(monkeypatch, Api(ACCEPTED, unknown), "rerun", BUILD, "--no-wait")
+    assert (result.exit_code, REQUEST in result.stdout) == (0, True)
+    gone = run(monkeypatch, Api(ACCEPTED, ClientError("503: away", 503)), "rerun", BUILD)
+    assert gone.exit_code != 0
+
+
 def test_a_refusal_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(monkeypatch, Api(ACCEPTED, REFUSED), "cancel", BUILD, "--json")
     assert result.exit_code == 1

@@ -43,7 +43,7 @@ FAILED = DONE | {
 class Api:
     """Answers how far it is, one answer after the other; keeps what was asked."""
 
-    def __init__(self, *answers: Mapping[str, Any]) -> None:
+    def __init__(self, *answers: Mapping[str, Any] | ClientError) -> None:
         self.answers = list(answers)
         self.asked: list[Any] = []
 
@@ -107,8 +107,17 @@ def test_without_waiting_it_names_the_request(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_refusal_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the scope 4, with a target that is not polled 1, without a day 2."""
-    denied = Api(ClientError("403: This API key lacks the scope 'write'", 403))  # type: ignore[arg-type]
+    denied = Api(ClientError("403: This API key lacks the scope 'write'", 403))
     assert run(monkeypatch, denied, "--since", "2026-01-01").exit_code == 4
-    unknown = Api(ClientError("404: Not polled: acme/none", 404))  # type: ignore[arg-type]
+    unknown = Api(ClientError("404: Not polled: acme/none", 404))
     assert run(monkeypatch, unknown, "--since", "2026-01-01", "--target", "acme/none").exit_code == 1
     assert run(monkeypatch, Api(), "--since", "lately").exit_code == 2
+
+
+def test_another_replica_that_does_not_know_of_it_yet_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a poller has begun only the replica that accepted it knows of it; later a 404 is one."""
+    unknown = ClientError("404: No backfill has begun", 404)
+    result = run(monkeypatch, Api(QUEUED, unknown, RUNNING, DONE), "--since", "2026-01-01")
+    assert result.exit_code == 0, result.output
+    lost = run(monkeypatch, Api(QUEUED, RUNNING, unknown), "--since", "2026-01-01")
+    assert lost.exit_code != 0

@@ -124,6 +124,20 @@ def test_now_waits_for_each_measurement(monkeypatch: pytest.MonkeyPatch) -> None
     assert len([one for one in api.asked if one[0].startswith("GET")]) == 4
 
 
+def test_a_measurement_that_was_over_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedule measures a target again while others are waited for: it is not waited for once more."""
+    first = WHOLE | {"target": "acme/app", "request_id": "one"}
+    slow = WHOLE | {"request_id": "before"}
+    api = Api(
+        [first, slow],
+        [first | {"request_id": "by the schedule"}, slow | {"request_id": "two"}],
+        requests=iter(("one", "two")),
+    )
+    monkeypatch.setattr(completeness, "_PATIENCE_SECONDS", 5.0)
+    ran = invoke(monkeypatch, api, "--now")
+    assert (ran.exit_code, "not over" in ran.stderr) == (0, False)
+
+
 def test_a_measurement_that_does_not_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """After as long as a request is good for, the last report there is."""
     monkeypatch.setattr(completeness, "_PATIENCE_SECONDS", 0.0)

@@ -13,6 +13,7 @@ from chassis.outage import Outage
 from chassis.retry import (
     Bury,
     Hold,
+    NotYet,
     Park,
     Permanent,
     Transient,
@@ -22,6 +23,7 @@ from chassis.retry import (
     strip_broker_headers,
     strip_retry_headers,
 )
+from chassis.settings import seconds_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUNGS = ("5s", "30s", "5m", "1h")
@@ -77,21 +79,42 @@ def test_what_can_never_succeed_is_buried_at_once(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_seconds", "rung"), [(0.5, "5s"), (6, "30s"), (60, "5m"), (3600, "1h"), (86_400, "1h")]
+    ("asked_seconds", "rung"),
+    [(0.5, "5s"), (6, "5s"), (31, "30s"), (310, "5m"), (3600, "1h"), (86_400, "1h")],
 )
 def test_retry_after_picks_the_rung(asked_seconds: float, rung: str) -> None:
-    """The first rung that waits long enough; the longest when none does, to be parked again from there."""
+    """The longest rung that is over by then; what is left is waited for after it."""
     verdict = decide(Transient("slow", retry_after_seconds=asked_seconds), {}, rungs=RUNGS, now=NOW)
     assert isinstance(verdict, Park)
     assert verdict.rung == rung
     assert verdict.headers["buildlight-not-before"] == (NOW + timedelta(seconds=asked_seconds)).isoformat()
 
 
+@pytest.mark.parametrize("asked_seconds", [1, 6, 31, 299, 310, 360, 3601, 5000])
+@pytest.mark.parametrize("error", [NotYet, Transient])
+def test_a_wait_is_as_long_as_was_asked(error: type[Exception], asked_seconds: float) -> None:
+    """Over all rungs it waits in: never shorter, and too long by one shortest rung at most."""
+    asked = (
+        NotYet("later", seconds=asked_seconds)
+        if error is NotYet
+        else Transient("slow", retry_after_seconds=asked_seconds)
+    )
+    verdict = decide(asked, {}, rungs=RUNGS, now=NOW)
+    assert isinstance(verdict, Park)
+    now, headers, parked = NOW, verdict.headers, 0
+    step: Park | None = verdict
+    while step is not None:
+        now, parked = now + timedelta(seconds=seconds_of(step.rung)), parked + 1
+        step = still_early(headers, rungs=RUNGS, now=now)
+    assert asked_seconds - 0.25 <= (now - NOW).total_seconds() <= asked_seconds + 5
+    assert parked <= 30
+
+
 @pytest.mark.parametrize(
-    ("left_seconds", "rung"), [(-1, None), (2, None), (3, "5s"), (20, "30s"), (7200, "1h")]
+    ("left_seconds", "rung"), [(-1, None), (0.2, None), (3, "5s"), (20, "5s"), (31, "30s"), (7200, "1h")]
 )
 def test_what_comes_back_early_is_parked_again(left_seconds: float, rung: str | None) -> None:
-    """Within half the shortest rung of its time it is handled; else it waits on, at no attempt's cost."""
+    """Within a twentieth of the shortest rung of its time it is handled; else it waits on, at no attempt's cost."""
     headers = {"buildlight-not-before": (NOW + timedelta(seconds=left_seconds)).isoformat()}
     assert still_early(headers, rungs=RUNGS, now=NOW) == (Park(rung, {}) if rung else None)
 

@@ -1,11 +1,17 @@
 """What is done when a part of what is collected cannot be had."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from buildlight_contracts.commands import CollectReportsV1
+from buildlight_contracts.envelope import Fact
 from buildlight_contracts.states import State
+from buildlight_contracts.test_results import Outcome, TestCase, TestReportObservedV1
 from services.poller.collect import MOST_IN_A_ROW, Keys, Setbacks, summary
+from services.poller.documents import read_results
 from services.poller.job_logs import MOST_LOGS, failed
-from services.poller.provider import Reason
+from services.poller.provider import Reason, Results
 from tests.pretend_provider import a_job, document, poured, ref
 
 
@@ -58,3 +64,21 @@ def test_which_logs_are_wanted() -> None:
     ]
     assert [job.job_id for job in failed(jobs)] == ["2", "5", "1"]
     assert len(failed([a_job(build, n) for n in range(100)])) == MOST_LOGS
+
+
+async def test_results_of_a_provider_go_out_without_secrets() -> None:
+    """What a test wrote is masked on its way, whichever adapter made the cases."""
+    case = TestCase(
+        name="a", outcome=Outcome.FAILED, message="password=hunter2", detail="x\npassword=hunter2"
+    )
+    command = CollectReportsV1(
+        build=ref(), target="acme/shop", repository="acme/shop", ended_at=datetime.now(UTC), failed=True
+    )
+    sent: list[Fact] = []
+
+    async def record(fact: Fact) -> None:
+        sent.append(fact)
+
+    await read_results(Results("test_report/unit", "gitlab", (case,)), command, record)
+    told = [one for fact in sent if isinstance(fact, TestReportObservedV1) for one in fact.cases]
+    assert [(one.message, one.detail) for one in told] == [("password=[masked]", "x\npassword=[masked]")]

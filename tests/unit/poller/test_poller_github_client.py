@@ -8,8 +8,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from buildlight_contracts.commands import PublishCheckV1
+from buildlight_contracts.testing import example
 from services.poller import calls
-from services.poller.provider import Page, PollFailedError, Span, Target
+from services.poller.provider import Done, Page, PollFailedError, Refused, Span, Target
 from services.poller.providers.github.api import is_rate_limit
 from services.poller.providers.github.client import GitHub
 
@@ -141,3 +143,31 @@ async def test_the_token_is_in_no_error() -> None:
 def test_what_counts_as_a_rate_limit(status: int, headers: dict[str, str], said: str, limited: bool) -> None:
     """GitHub uses 403 for both a missing right and too many calls."""
     assert is_rate_limit(status, headers, said) is limited
+
+
+async def test_a_verdict_is_shown_on_the_runs_own_commit() -> None:
+    """Whatever commit others said the build is of; without the run on none."""
+    sent: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode().removeprefix("/api/v3/repos/acme/shop")
+        sent.append((request.method, path))
+        runs = {"/actions/runs/30433642": {"head_sha": "a/../b"}}
+        return httpx.Response(
+            200 if path in runs or request.method == "POST" else 404, json=runs.get(path, {})
+        )
+
+    check = example(PublishCheckV1, commit_sha="0" * 40)
+    there = check.build.model_copy(update={"run_id": "30433642"})
+    wanted = check.model_copy(update={"build": there})
+    assert isinstance(await github(answer).publish_check(TARGET, wanted), Done)
+    assert sent[-1] == ("POST", "/statuses/a%2F..%2Fb")
+    gone = check.model_copy(update={"build": there.model_copy(update={"run_id": "1"})})
+    assert isinstance(await github(answer).publish_check(TARGET, gone), Refused)
+
+
+@pytest.mark.parametrize("sha", ["", "c0ffee", "0" * 41, "../../user/keys", "0" * 40 + "\n", "A" * 40])
+def test_a_verdict_wants_a_whole_commit_id(sha: str) -> None:
+    """It becomes part of an address that is called with the token."""
+    with pytest.raises(ValueError, match="commit_sha"):
+        example(PublishCheckV1, commit_sha=sha)

@@ -15,6 +15,7 @@ from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.commands import Annotation
 from buildlight_contracts.deployments import CheckObservedV1
 from buildlight_contracts.states import State
+from services.poller.promising import REPORT_NAMES
 from services.poller.provider import (
     Document,
     LogGoneError,
@@ -27,7 +28,6 @@ from services.poller.provider import (
 from services.poller.providers.github.api import refusal_of
 from services.poller.providers.github.app import AppKey
 from services.poller.providers.github.artifacts import (
-    REPORT_ARTIFACTS,
     Artifact,
     Lasted,
     artifact_of,
@@ -76,7 +76,7 @@ def artifact(name: str, *, minutes: int | None = 0, number: int = 1, expired: bo
 )
 def test_which_artifacts_promise_reports(name: str, wanted: bool) -> None:
     """By name, in any case: GitHub tells nothing else before the download."""
-    assert bool(promising([artifact(name)], REPORT_ARTIFACTS)) is wanted
+    assert bool(promising([artifact(name)], REPORT_NAMES)) is wanted
 
 
 def test_artifacts_come_oldest_first_and_once() -> None:

@@ -9,7 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from buildlight_contracts.builds import BuildRef
+from buildlight_contracts.commands import PublishCheckV1
 from buildlight_contracts.test_results import Outcome
+from buildlight_contracts.testing import example
 from services.poller.provider import (
     Done,
     Found,
@@ -25,7 +27,7 @@ from services.poller.provider import (
 )
 from services.poller.providers.gitlab.client import GitLab, children_of
 from services.poller.providers.gitlab.reports import case_of, results_of, suite_of
-from tests.unit.poller.gitlab_rows import PIPELINE, job
+from tests.unit.poller.gitlab_rows import NOON, PIPELINE, job
 from tests.unit.poller.test_poller_gitlab_mapping import ODD
 
 TARGET = Target("gitlab", "gitlab.test", "acme/platform/shop")
@@ -247,13 +249,87 @@ async def test_a_merge_request_is_started_anew_as_such() -> None:
 
 async def test_a_refusal_is_no_failure() -> None:
     """What no later try would change is told; what may pass is raised."""
+    running = {"/pipelines/4711": PIPELINE | {"status": "running"}, "/jobs": [], "/bridges": []}
+
+    def refusing(status: int) -> GitLab:
+        refusal = httpx.Response(status, json={"message": "no"})
+        return gitlab(serving({"/cancel": refusal} | running))
+
     for status in (400, 403, 404, 405):
-        provider = gitlab(lambda _, status=status: httpx.Response(status, json={"message": "no"}))  # type: ignore[misc]
-        assert isinstance(await provider.cancel(TARGET, REF), Refused)
+        assert isinstance(await refusing(status).cancel(TARGET, REF), Refused)
     for status in (401, 429, 500):
-        provider = gitlab(lambda _, status=status: httpx.Response(status, json={"message": "no"}))  # type: ignore[misc]
         with pytest.raises(PollFailedError):
-            await provider.cancel(TARGET, REF)
+            await refusing(status).cancel(TARGET, REF)
+
+
+@pytest.mark.parametrize("status", ["success", "failed", "skipped"])
+async def test_a_pipeline_that_ended_is_not_cancelled(status: str) -> None:
+    """GitLab would answer 200 and do nothing."""
+    sent: list[str] = []
+    routes = {"/cancel": PIPELINE, "/4711": PIPELINE | {"status": status}, "/jobs": [], "/bridges": []}
+    assert isinstance(await gitlab(serving(routes, sent)).cancel(TARGET, REF), Refused)
+    assert not [path for path in sent if path.endswith("/cancel")]
+
+
+async def test_a_cancelled_pipeline_is_cancelled_once() -> None:
+    """The answer to an earlier try may have been lost."""
+    routes = {"/4711": PIPELINE | {"status": "canceled"}, "/jobs": [], "/bridges": []}
+    assert isinstance(await gitlab(serving(routes)).cancel(TARGET, REF), Done)
+
+
+async def test_what_is_changed_is_the_attempt_that_was_meant() -> None:
+    """With a later attempt the earlier one is neither cancelled nor run again."""
+    sent: list[str] = []
+    jobs = [job(1, "unit", "failed", 3, 9), job(2, "unit", "failed", 20, 30, created=15)]
+    routes = {"/4711": PIPELINE | {"status": "running"}, "/jobs": jobs, "/bridges": []}
+    provider = gitlab(serving({"/cancel": PIPELINE, "/retry": PIPELINE} | routes, sent))
+    assert isinstance(await provider.cancel(TARGET, REF), Refused)
+    done = await provider.rerun(TARGET, REF, failed_only=True)
+    assert isinstance(done, Done)
+    assert "attempt 2 is the latest" in done.detail
+    assert not [path for path in sent if path.endswith(("/cancel", "/retry"))]
+    second = REF.model_copy(update={"attempt": 2})
+    assert isinstance(await provider.rerun(TARGET, second, failed_only=True), Done)
+    assert sent[-1].endswith("/retry")
+
+
+async def test_nothing_failed_is_not_run_again() -> None:
+    """GitLab would answer 201 and run nothing."""
+    sent: list[str] = []
+    jobs = [job(1, "unit", "success", 3, 9), job(2, "lint", "skipped")]
+    routes = {"/retry": PIPELINE, "/4711": PIPELINE | {"status": "success"}, "/jobs": jobs, "/bridges": []}
+    assert isinstance(await gitlab(serving(routes, sent)).rerun(TARGET, REF, failed_only=True), Refused)
+    assert not [path for path in sent if path.endswith("/retry")]
+
+
+async def test_a_verdict_is_shown_on_the_pipelines_own_commit() -> None:
+    """Whatever commit others said the build is of."""
+    sent: list[str] = []
+    routes = {"/4711": PIPELINE | {"sha": "a/../b"}, "/statuses/a%2F..%2Fb": {}}
+    check = example(PublishCheckV1, build=REF, commit_sha="0" * 40)
+    assert isinstance(await gitlab(serving(routes, sent)).publish_check(TARGET, check), Done)
+    assert sent[-1].endswith("/statuses/a%2F..%2Fb")
+
+
+async def test_an_archive_that_promises_nothing_is_left_alone() -> None:
+    """What a job declared, or a name of the job, its stage or its archive, makes it worth the download."""
+
+    def left(number: int, name: str, stage: str, archive: str, *kinds: str) -> dict[str, Any]:
+        files = [{"file_type": kind} for kind in kinds]
+        size = {"filename": archive, "size": 4000}
+        return job(number, name, "success", 3, 9, stage=stage, artifacts_file=size, artifacts=files)
+
+    jobs = [
+        left(1, "image", "build", "artifacts.zip", "archive"),
+        left(2, "rspec", "verify", "artifacts.zip", "archive"),
+        left(3, "unit", "Test", "artifacts.zip", "archive"),
+        left(4, "check", "verify", "junit.zip", "archive"),
+        left(5, "e2e", "verify", "artifacts.zip", "archive", "junit"),
+        job(6, "tests", "success", 3, 9),
+    ]
+    provider = gitlab(serving({"/4711": PIPELINE, "/jobs": jobs, "/bridges": [], "/test_report": {}}))
+    found = [one async for one in provider.reports(TARGET, REF)]
+    assert [one.job for one in found] == ["rspec", "unit", "check", "e2e"]
 
 
 @pytest.mark.parametrize(
@@ -318,3 +394,16 @@ def test_what_could_not_be_read_is_noted() -> None:
     (found,) = results_of({"test_suites": [suite, {"name": "empty", "test_cases": []}, None]})
     assert (found.job, len(found.cases), len(found.notes)) == ("unit", 1, 2)
     assert results_of({}) == results_of({"test_suites": 7}) == ()
+
+
+async def test_a_listing_without_an_end_is_told() -> None:
+    """What is beyond the last page that is read would be lost unseen."""
+    following = {"link": f'<{PLACE}/deployments?page=2>; rel="next"'}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_project = not request.url.path.endswith("/deployments")
+        return httpx.Response(200, json={"id": 15} if is_project else [], headers=following)
+
+    with pytest.raises(PollFailedError, match="more than 10,000 rows for deployments") as caught:
+        [one async for one in gitlab(answer).deployments(TARGET, NOON)]
+    assert caught.value.reason == "nonsense"

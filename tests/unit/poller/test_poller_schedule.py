@@ -4,9 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.poller.attempts import is_settled, pause
+from buildlight_contracts.commands import CollectReportsV1
+from buildlight_contracts.envelope import Envelope
+from buildlight_contracts.routing import command_key
+from buildlight_contracts.testing import example
+from services.poller.attempts import is_settled, pause, priority_of
 from services.poller.episodes import Episode, after_failure
 from services.poller.provider import Span, Target
+from services.poller.queues import QUEUES
 from services.poller.schedule import due, due_time
 from services.poller.spans import RERUN_REACH, halves, reach, spans
 from services.poller.store import State
@@ -134,3 +139,28 @@ def test_another_reason_is_another_episode() -> None:
 def test_a_target_s_id_is_its_name() -> None:
     """The same for every process; no two targets share one."""
     assert SHOP.id == Target("github", "api.github.com", "acme/shop").id != APP.id
+
+
+def test_a_backlog_does_not_hold_up_what_ends_now() -> None:
+    """Old ends are of low priority even when they were asked for urgently, and have a queue of their own."""
+    ends = {
+        priority_of(NOW - age, now=NOW, urgent=urgent): (age, urgent)
+        for age, urgent in ((HOUR, False), (HOUR, True), (3 * HOUR, True), (DAY, False))
+    }
+    assert ends == {"normal": (HOUR, False), "high": (HOUR, True), "low": (DAY, False)}
+    queues = {
+        command_key(
+            Envelope.wrap(
+                example(CollectReportsV1).model_copy(update={"priority": priority}),
+                source="buildlight://test",
+                time=NOW,
+            )
+        ): priority
+        for priority in ends
+    }
+    by_key = {binding.key: queue for queue in QUEUES for binding in queue.bindings if binding.key in queues}
+    assert {queues[key]: queue.name for key, queue in by_key.items()} == {
+        "normal": "poller.collect",
+        "high": "poller.collect.express",
+        "low": "poller.collect.backlog",
+    }

@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chassis.settings import BadSettings
+from services.poller import service
+from services.poller.promising import REPORT_NAMES
 from services.poller.provider import Target
+from services.poller.providers.github.client import GitHub
 from services.poller.settings import PollerSettings
 from services.poller.targets import Pattern, Watch
 
@@ -177,4 +180,19 @@ def test_what_is_missing_or_wrong_is_named(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(BadSettings, match=said):
+        PollerSettings.load()
+
+
+def test_which_artifacts_are_reports_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the usual names; the provider is made with them."""
+    settings = PollerSettings.load()
+    assert settings.github_report_artifacts == REPORT_NAMES
+    monkeypatch.setenv("BUILDLIGHT_GITHUB_REPORT_ARTIFACTS", "qa-*, Allure")
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_secret")
+    monkeypatch.setenv("GITHUB_REPOS", "acme/shop")
+    (github,) = service._providers(PollerSettings.load())
+    assert isinstance(github, GitHub)
+    assert github._patterns == ("qa-*", "Allure")
+    monkeypatch.setenv("BUILDLIGHT_GITHUB_REPORT_ARTIFACTS", ",")
+    with pytest.raises(BadSettings, match="BUILDLIGHT_GITHUB_REPORT_ARTIFACTS"):
         PollerSettings.load()

@@ -3,25 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
+from services.poller.promising import is_promising
 from services.poller.providers.github.mapping import moment_of, number_of, text_of
-
-REPORT_ARTIFACTS = (
-    "*test*",
-    "*junit*",
-    "*report*",
-    "*result*",
-    "*surefire*",
-    "*failsafe*",
-    "*spec*",
-    "*trx*",
-)
-"""Names, in any case, of artifacts in which people keep test reports.
-
-GitHub says nothing of what an artifact holds, and most of them are builds of hundreds of megabytes.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +52,13 @@ def artifact_of(row: Any) -> Artifact | None:
 
 
 def promising(artifacts: Iterable[Artifact], patterns: Sequence[str]) -> list[Artifact]:
-    """Those that can be had and whose name fits one of the patterns, oldest first."""
-    wanted = [pattern.lower() for pattern in patterns]
+    """Those that can be had and whose name fits one of the patterns, oldest first.
+
+    GitHub says nothing of what an artifact holds, and most of them are builds of hundreds of megabytes.
+    """
     chosen = {
         artifact.id: artifact
         for artifact in artifacts
-        if not artifact.expired and any(fnmatchcase(artifact.name.lower(), pattern) for pattern in wanted)
+        if not artifact.expired and is_promising([artifact.name], patterns)
     }
     return sorted(chosen.values(), key=lambda a: (a.created_at is None, a.created_at, a.id))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from buildlight_contracts.commands import Annotation, PublishCheckV1
 from services.poller.provider import Done, Refused, Target
@@ -21,12 +21,15 @@ STATES: Mapping[str, str] = {"success": "success", "failure": "failure", "neutra
 
 async def publish_check_run(api: Api, target: Target, check: PublishCheckV1) -> Done | Refused:
     """Make a check run, fifty annotations a request. Asked again it goes on with what it has made."""
-    made = await _made_before(api, target, check)
+    sha = await _commit(api, target, check)
+    if isinstance(sha, Refused):
+        return sha
+    made = await _made_before(api, target, check, sha)
     checks = f"{api.repository(target.name)}/check-runs"
     what = f"the checks of {target.name}"
     batches = batched(check.annotations, number_of(_output(made).get("annotations_count")) or 0)
     if made is None:
-        body = _body(check, batches[0]) | {"name": check.name, "head_sha": check.commit_sha}
+        body = _body(check, batches[0]) | {"name": check.name, "head_sha": sha}
         answer = await api.send("POST", checks, body, what, advice=_CHECK_ADVICE)
         if isinstance(answer, Refused):
             return answer
@@ -44,6 +47,9 @@ async def publish_check_run(api: Api, target: Target, check: PublishCheckV1) -> 
 
 async def publish_status(api: Api, target: Target, check: PublishCheckV1) -> Done | Refused:
     """Set the commit's status of this name; it has room for one line and no annotations."""
+    sha = await _commit(api, target, check)
+    if isinstance(sha, Refused):
+        return sha
     body = {
         "state": STATES[check.conclusion],
         "context": check.name,
@@ -52,9 +58,9 @@ async def publish_status(api: Api, target: Target, check: PublishCheckV1) -> Don
     }
     answer = await api.send(
         "POST",
-        f"{api.repository(target.name)}/statuses/{check.commit_sha}",
+        f"{api.repository(target.name)}/statuses/{quote(sha, safe='')}",
         {name: value for name, value in body.items() if value is not None},
-        f"commit {check.commit_sha[:12]} of {target.name}",
+        f"commit {sha[:12]} of {target.name}",
         advice=_STATUS_ADVICE,
     )
     if isinstance(answer, Refused):
@@ -100,10 +106,20 @@ def _body(check: PublishCheckV1, annotations: Sequence[Annotation]) -> dict[str,
     return body if check.details_url is None else body | {"details_url": check.details_url}
 
 
-async def _made_before(api: Api, target: Target, check: PublishCheckV1) -> Mapping[str, Any] | None:
+async def _commit(api: Api, target: Target, check: PublishCheckV1) -> str | Refused:
+    """The commit of the build as GitHub has it: what others say of a build must not choose it."""
+    run = f"{api.repository(target.name)}/actions/runs/{check.build.run_id}"
+    answer = await api.get(run, target.name)
+    sha = text_of(object_of(answer).get("head_sha")) if answer.status == 200 else None
+    return sha or Refused(
+        f"GitHub has no run {check.build.run_id} of {target.name} (any more), so no commit to show a verdict on."
+    )
+
+
+async def _made_before(api: Api, target: Target, check: PublishCheckV1, sha: str) -> Mapping[str, Any] | None:
     """The check run that an earlier try of the same request has made: its answer may have been lost."""
     query = urlencode({"check_name": check.name, "filter": "all", "per_page": PAGE_SIZE})
-    address = f"{api.repository(target.name)}/commits/{check.commit_sha}/check-runs?{query}"
+    address = f"{api.repository(target.name)}/commits/{quote(sha, safe='')}/check-runs?{query}"
     async for _, rows in api.pages(address, target.name, key="check_runs", most=_MOST_PAGES):
         for row in rows:
             if isinstance(row, dict) and row.get("external_id") == str(check.request_id):

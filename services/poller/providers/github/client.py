@@ -15,6 +15,7 @@ from buildlight_contracts.deployments import DeploymentObservedV1
 from services.poller.budget import Budget
 from services.poller.calls import Calls
 from services.poller.metrics import REFUSED
+from services.poller.promising import REPORT_NAMES
 from services.poller.provider import (
     Counted,
     Document,
@@ -35,7 +36,6 @@ from services.poller.provider import (
 from services.poller.providers.github import changes, checks, deployments, reports
 from services.poller.providers.github.api import PAGE_SIZE, Api, object_of, rows_of
 from services.poller.providers.github.app import App, AppKey, Installation
-from services.poller.providers.github.artifacts import REPORT_ARTIFACTS
 from services.poller.providers.github.mapping import (
     PROVIDER,
     BadRowError,
@@ -44,7 +44,9 @@ from services.poller.providers.github.mapping import (
     id_of,
     job_of,
     moment_of,
+    number_of,
     object_at,
+    part_of,
     state_of,
     text_of,
 )
@@ -75,7 +77,7 @@ class GitHub:
         instance: str,
         token: SecretStr | None = None,
         app: AppKey | None = None,
-        report_artifacts: Sequence[str] = REPORT_ARTIFACTS,
+        report_artifacts: Sequence[str] = REPORT_NAMES,
         reserve_percent: float,
         timeout_seconds: float,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -304,7 +306,9 @@ def _counted(row: Any, *, otherwise_at: datetime) -> list[Counted]:
     run_id, attempts = id_of(run, "id"), attempt_of(run)
     created = moment_of(run.get("created_at")) or otherwise_at
     ended = state_of(text_of(run.get("status")), text_of(run.get("conclusion"))).is_terminal
-    return [Counted(run_id, n, created, ended or n < attempts) for n in range(1, attempts + 1)]
+    repository = number_of(part_of(run, "repository").get("id"))
+    repository_id = None if repository is None else str(repository)
+    return [Counted(run_id, n, created, ended or n < attempts, repository_id) for n in range(1, attempts + 1)]
 
 
 def _left(budget: Budget) -> tuple[bool, float]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -30,6 +30,7 @@ LONGEST = timedelta(days=30)
 """How long after it was made a deployment may still change: a job waits no longer for its approval."""
 _MOST_PAGES = 100
 _MOST_STATUS_PAGES = 10
+_USED = ("id", "created_at", "updated_at", "environment", "production_environment", "ref", "sha", "creator")
 
 STATES: Final[Mapping[str, DeploymentState]] = {
     "pending": DeploymentState.PENDING,
@@ -111,41 +112,57 @@ def run_and_job(status: Mapping[str, Any]) -> tuple[str | None, str | None]:
 async def deployments(
     api: Api, target: Target, since: datetime, *, instance: str
 ) -> AsyncIterator[DeploymentObservedV1]:
-    """Each state of the deployments that changed from `since` on, of one deployment after the other.
+    """Each state of the deployments that changed from `since` on, of one after the other, oldest change first.
 
-    GitHub lists them by creation, and has no filter by time: the listing is read back to `LONGEST` before.
+    GitHub lists them by creation, and has no filter by time: the listing is read back to `LONGEST` before. It is
+    read whole first, at a hundred a call: a deployment costs two calls, so who stops must be able to go on there.
     """
     base = f"{api.repository(target.name)}/deployments"
-    repository_id: str | None = None
-    async for _, rows in api.pages(f"{base}?per_page={PAGE_SIZE}", target.name, key=None, most=_MOST_PAGES):
+    rows = await _changed(api, target, f"{base}?per_page={PAGE_SIZE}", since)
+    repository_id = await _repository_id(api, target) if rows else ""
+    for row in rows:
+        try:
+            number = id_of(object_at(row, "the deployment"), "id", "the deployment's id")
+            statuses = await _statuses(api, target, f"{base}/{number}/statuses?per_page={PAGE_SIZE}")
+            build = await _build(api, target, statuses, instance=instance, repository_id=repository_id)
+            facts = [
+                deployment_of(
+                    row,
+                    status,
+                    instance=instance,
+                    repository_id=repository_id,
+                    repository=target.name,
+                    build=build,
+                )
+                for status in statuses or [None]
+            ]
+        except BadRowError:
+            REFUSED.labels(PROVIDER).inc()
+            continue
+        for fact in facts:
+            yield fact
+
+
+async def _changed(api: Api, target: Target, address: str, since: datetime) -> list[Any]:
+    """The rows of the deployments that changed from `since` on, oldest change first; without a time first of all."""
+    found: list[Any] = []
+    async for _, rows in api.pages(address, target.name, key=None, most=_MOST_PAGES):
         for row in rows:
             created, updated = _times(row)
             if created is not None and created < since - LONGEST:
-                return
-            if updated is not None and updated < since:
-                continue
-            if repository_id is None:
-                repository_id = await _repository_id(api, target)
-            try:
-                number = id_of(object_at(row, "the deployment"), "id", "the deployment's id")
-                statuses = await _statuses(api, target, f"{base}/{number}/statuses?per_page={PAGE_SIZE}")
-                build = await _build(api, target, statuses, instance=instance, repository_id=repository_id)
-                facts = [
-                    deployment_of(
-                        row,
-                        status,
-                        instance=instance,
-                        repository_id=repository_id,
-                        repository=target.name,
-                        build=build,
-                    )
-                    for status in statuses or [None]
-                ]
-            except BadRowError:
-                REFUSED.labels(PROVIDER).inc()
-                continue
-            for fact in facts:
-                yield fact
+                return sorted(found, key=_changed_at)
+            if updated is None or updated >= since:
+                found.append(_slim(row))
+    return sorted(found, key=_changed_at)
+
+
+def _slim(row: Any) -> Any:
+    """What is used of a row: its `payload` may be anything, and thousands of rows are held."""
+    return {key: row[key] for key in _USED if key in row} if isinstance(row, dict) else row
+
+
+def _changed_at(row: Any) -> datetime:
+    return _times(row)[1] or datetime.min.replace(tzinfo=UTC)
 
 
 async def _statuses(api: Api, target: Target, address: str) -> list[Any]:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationI
 
 from chassis.settings import CommaSeparated, Settings
 from services.poller.names import address, host_of, watch
+from services.poller.promising import REPORT_NAMES
 from services.poller.providers.github.app import AppKey
 from services.poller.targets import Watch, is_pattern
 
@@ -92,6 +93,10 @@ class GitHubSettings(Settings):
         validation_alias=AliasChoices("BUILDLIGHT_GITHUB_TOKEN", "GITHUB_TOKEN"),
     )
     """Not used beside a GitHub App."""
+    github_report_artifacts: CommaSeparated = Field(
+        default=REPORT_NAMES, min_length=1, validation_alias="BUILDLIGHT_GITHUB_REPORT_ARTIFACTS"
+    )
+    """Patterns for the names, in any case, of artifacts that may hold test reports; `*` is all of them."""
 
     @field_validator("github_api_url")
     @classmethod

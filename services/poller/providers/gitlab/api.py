@@ -63,7 +63,8 @@ class Api:
         """The rows of a listing, page by page.
 
         Raises:
-            PollFailedError: also when it is not there.
+            PollFailedError: also when it is not there, and when it has too many pages: some rows would be lost
+                unseen.
         """
         for _ in range(_MOST_PAGES):
             answer = await self.get(address, what)
@@ -73,6 +74,9 @@ class Api:
             if "next" not in answer.links:
                 return
             address = answer.links["next"]
+        raise PollFailedError(
+            "nonsense", f"GitLab lists more than {_MOST_PAGES * PAGE_SIZE:,} rows for {what}."
+        )
 
     async def post(self, address: str, what: str, body: Mapping[str, Any] | None = None) -> Answer | Refused:
         """Ask for a change; what GitLab will not do is Refused."""

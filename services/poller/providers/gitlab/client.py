@@ -278,16 +278,17 @@ class GitLab:
             for build in page.builds:
                 created = build.created_at or build.updated_at
                 if created >= span.since and (span.until is None or created < span.until):
-                    yield Counted(build.build.run_id, 1, created, build.state.is_terminal)
+                    ended = build.state.is_terminal
+                    yield Counted(build.build.run_id, 1, created, ended, build.build.repository_id)
             address = page.following
 
     # -- changes
 
     async def rerun(self, target: Target, build: BuildRef, *, failed_only: bool) -> Done | Refused:
-        return await changes.rerun(self._api, target, build, failed_only=failed_only)
+        return await changes.rerun(self._api, self._pipelines, target, build, failed_only=failed_only)
 
     async def cancel(self, target: Target, build: BuildRef) -> Done | Refused:
-        return await changes.cancel(self._api, target, build)
+        return await changes.cancel(self._api, self._pipelines, target, build)
 
     async def publish_check(self, target: Target, check: PublishCheckV1) -> Done | Refused:
         return await changes.publish_status(self._api, target, check)

@@ -5,13 +5,15 @@ GitLab reads the reports that jobs declare (`artifacts:reports:junit`), and its 
 
 - of a job that has a suite, the results are taken from there, and its archive is left alone: the same files are
   often in both, and would be counted twice;
-- of a job without one, its archive may hold reports that were not declared;
+- of a job without one, its archive may hold reports that were not declared. Most archives are builds of hundreds of
+  megabytes, so those are taken whose job, stage or file is called as tests and reports are, as with GitHub's artifacts;
 - `test_report` shows nothing of a job that was retried since. Of such a one, too, its archive is what there is.
 
 A suite is named after its job, without the `2/3` of a parallel one: the results of parallel jobs are one suite.
 Should only some of them have been retried, the whole suite counts for the later attempt, with a note.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +22,17 @@ from typing import Any, Final
 
 from buildlight_contracts.builds import BuildRef
 from buildlight_contracts.test_results import Outcome, TestCase
-from services.poller.provider import Document, Gone, LogGoneError, PollFailedError, Results, Target, Unchanged
+from services.poller.promising import is_promising
+from services.poller.provider import (
+    Document,
+    Gone,
+    LogGoneError,
+    PollFailedError,
+    Results,
+    Target,
+    TooLargeError,
+    Unchanged,
+)
 from services.poller.providers.gitlab.api import Api, an_answer
 from services.poller.providers.gitlab.executions import Execution, work_of
 from services.poller.providers.gitlab.fields import number, part, rows, seconds, text
@@ -51,7 +63,12 @@ async def found_in(
     current = {e.name: e for e in whole.executions}
     hidden = frozenset(e.job_id for e in whole.executions) - {e.job_id for e in current.values()}
     covered: set[str] = set()
-    for results in await _read(api, target, build.run_id):
+    try:
+        read = await _read(api, target, build.run_id)
+    except TooLargeError as failure:
+        read = ()
+        yield Results("test_report", FORMAT, (), problem=failure.detail)
+    for results in read:
         covered.add(results.job or "")
         ours = _belonging(results.job or "", work, hidden)
         if ours:
@@ -63,6 +80,8 @@ async def found_in(
             )
             yield Results(results.source, results.format, results.cases, results.job, results.notes + note)
     for one in work:
+        if not may_hold_reports(one.row):
+            continue
         size = number(part(one.row, "artifacts_file").get("size"))
         if not part(one.row, "artifacts_file") or (
             suite_of(one.name) in covered and one.job_id not in hidden
@@ -78,6 +97,14 @@ async def found_in(
         )
 
 
+def may_hold_reports(job: Mapping[str, Any]) -> bool:
+    """Whether a job's archive is worth its download: it declared reports, or the job or archive is called so."""
+    if any(text(file.get("file_type")) == "junit" for file in rows(job.get("artifacts"))):
+        return True
+    names = (job.get("name"), job.get("stage"), part(job, "artifacts_file").get("filename"))
+    return is_promising(told for name in names if (told := text(name)) is not None)
+
+
 def suite_of(job: str) -> str:
     """The name of the suite that holds a job's results: `unit 2/3` is part of `unit`."""
     return _PARALLEL.sub("", job)
@@ -89,10 +116,10 @@ def _belonging(suite: str, executions: Iterable[Execution], hidden: frozenset[st
 
 
 async def _read(api: Api, target: Target, run_id: str) -> Sequence[Results]:
-    answer = await api.get(
-        api.project(target.name, f"/pipelines/{run_id}/test_report"), f"test report of {target.name}"
-    )
-    return results_of(an_answer(answer)) if answer.status == 200 else ()
+    address = api.project(target.name, f"/pipelines/{run_id}/test_report")
+    answer = await api.get(address, f"test report of {target.name}")
+    # It may have a hundred thousand cases: that is seconds of reading.
+    return await asyncio.to_thread(lambda: results_of(an_answer(answer)) if answer.status == 200 else ())
 
 
 def results_of(report: Mapping[str, Any]) -> tuple[Results, ...]:

@@ -1,5 +1,6 @@
 """Jenkins' JSON API: what to ask for is a `tree`, and everything but the data asked for is a failure."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from services.poller.provider import PollFailedError
 from services.poller.providers.jenkins.answers import failure_of, is_page
 from services.poller.providers.jenkins.mapping import PROVIDER
 from services.poller.providers.jenkins.names import path_of
+
+_LARGE_BYTES = 1_048_576
 
 
 class Api:
@@ -68,7 +71,8 @@ class Api:
         if answer.status in (404, 410):
             return None
         self.expect_ok(answer, what)
-        body = answer.json()
+        # A test report may have many megabytes: that is long enough for others to notice.
+        body = await asyncio.to_thread(answer.json) if len(answer.body) > _LARGE_BYTES else answer.json()
         if not isinstance(body, dict):
             raise PollFailedError("nonsense", "The answer is no JSON object. Check JENKINS_URL.", status=200)
         return body

@@ -298,7 +298,8 @@ class Jenkins:
                     continue
                 older = older or created < span.since
                 if window.holds(created):
-                    yield Counted(run_id_of(count, stamp), 1, created, ended=row.get("building") is False)
+                    ended = row.get("building") is False
+                    yield Counted(run_id_of(count, stamp), 1, created, ended, target.name)
             if older or len(page) < _CENSUS_PAGE:
                 return
             start += _CENSUS_PAGE
