@@ -23,10 +23,12 @@ _KEY = "PRIVATE KEY"
 
 _CONSOLE_NOTE = re.compile(r"\x1b\[8mha:[^\x1b]*\x1b\[0m")
 """Jenkins hides what its page is to do in invisible text."""
-# Only sequences that programs write: a stray ESC must not eat the first letter of a secret, and so hide it from us.
+# Only sequences that programs write, with a blank only the cursor's shape: a stray ESC must not eat the first letter
+# of a secret, and so hide it from us.
 _SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[()*+#%][0-9ABGKU@]|[78=>cDEHMZ])"
-    r"|\x9b[0-?]*[ -/]*[@-~]"
+    r"\x1b(?:\[[0-?]*(?: q|[!-/]*[@-~])"
+    r"|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[()*+#%][0-9ABGKU@]|[78=>cDEHMZ])"
+    r"|\x9b[0-?]*(?: q|[!-/]*[@-~])"
 )
 # All control characters but the tab, and the marks that turn the direction of text.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")

@@ -132,6 +132,7 @@ def test_a_whole_run() -> None:
         "state": "failure",
         "created_at": "2026-03-02T09:00:00Z",
         "queued_at": None,
+        "resumed_at": None,
         "started_at": "2026-03-02T09:00:00Z",
         "finished_at": "2026-03-02T09:04:12Z",
         "updated_at": "2026-03-02T09:04:12Z",

@@ -111,6 +111,7 @@ def test_a_whole_pipeline() -> None:
         "state": "failure",
         "created_at": "2026-03-02T12:00:00Z",
         "queued_at": "2026-03-02T12:00:00Z",
+        "resumed_at": None,
         "started_at": "2026-03-02T12:00:12Z",
         "finished_at": "2026-03-02T12:01:40Z",
         "updated_at": "2026-03-02T12:01:40Z",

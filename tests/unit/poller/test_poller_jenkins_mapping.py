@@ -125,6 +125,7 @@ def test_a_whole_build() -> None:
         "state": "failure",
         "created_at": "2026-03-02T09:00:00.123000Z",
         "queued_at": "2026-03-02T08:59:58.123000Z",
+        "resumed_at": None,
         "started_at": "2026-03-02T09:00:00.123000Z",
         "finished_at": "2026-03-02T09:01:01.623000Z",
         "updated_at": "2026-03-02T09:01:01.623000Z",

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reports.job_log import JobLog
@@ -164,6 +164,8 @@ COLOURS = st.sampled_from(["", "\x1b[31m", "\x1b[0m", "\x1b[1;32m", "\x00", "\x1
 
 
 @settings(max_examples=100, deadline=None)
+@example(SECRETS["google"], 1, "", 1, "\x9b", False)
+@example(SECRETS["google"], 1, "", 1, "\x1b[", False)
 @given(
     st.sampled_from(sorted(SECRETS.values())),
     st.integers(1, 20),
