@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any
 
-from sandbox.catalogue import PEOPLE, Person
 from sandbox.gitlab_listing import ACME, GROUPS
 from sandbox.gitlab_pipelines import FUTURE, Job, Pipeline, latest, retry
 from sandbox.gitlab_shapes import Project
-from sandbox.scripted import ScriptError
+from sandbox.scripted import ScriptError, moment_of, person_of
 
 FIRST_ID = 900_000_000
 """Below 2**31, as GitLab's own description has ids."""
@@ -38,7 +37,7 @@ class ScriptedPipelines:
         if number in self.made:
             raise ScriptError(f"pipeline {number} exists already: PATCH it")
         self._next_id = max(self._next_id, number + 1)
-        created = _moment(script.get("created_at"), time.time())
+        created = moment_of(script.get("created_at"), time.time())
         request = script.get("merge_request")
         status = script.get("status", "running")
         pipeline = Pipeline(
@@ -49,13 +48,13 @@ class ScriptedPipelines:
             ref=f"refs/merge-requests/{request}/head" if request else script.get("ref", "main"),
             sha=script.get("sha") or sha1(f"{number}".encode(), usedforsecurity=False).hexdigest(),
             message=script.get("title", f"Scripted change {number}"),
-            author=_person(script.get("author")),
-            actor=_person(script.get("author")),
+            author=person_of(script.get("author")),
+            actor=person_of(script.get("author")),
             created=created,
             tag=script.get("tag", False),
             name=script.get("name"),
             forced=status,
-            updated=_moment(script.get("updated_at"), created),
+            updated=moment_of(script.get("updated_at"), created),
             yaml_errors=script.get("yaml_errors"),
             merge_request=request,
             parent=script.get("parent"),
@@ -75,9 +74,9 @@ class ScriptedPipelines:
         """
         pipeline = self.made[number]
         now = time.time()
-        updated = _moment(change.get("updated_at"), now)
+        updated = moment_of(change.get("updated_at"), now)
         if change.get("retry"):
-            for job in retry(pipeline, change["retry"], _moment(change.get("retried_at"), now)):
+            for job in retry(pipeline, change["retry"], moment_of(change.get("retried_at"), now)):
                 # A later job has a higher id than any there is, in its own pipeline and in others.
                 job.id = self._next_job = max(job.id, self._next_job + 1)
         pipeline.forced = change.get("status", pipeline.forced)
@@ -149,7 +148,7 @@ class ScriptedPipelines:
             script.get("id") or self._job_id(),
             script["name"],
             script.get("stage", "test"),
-            _moment(script.get("created_at"), moment),
+            moment_of(script.get("created_at"), moment),
             forced="created",
             is_allowed_to_fail=script.get("allow_failure", False),
             is_trigger=script.get("trigger", False),
@@ -186,27 +185,7 @@ def _change(job: Job, script: dict[str, Any], moment: float) -> None:
         job.finished = moment
     for name in _TIMES:
         if name in script:
-            setattr(job, name.removesuffix("_at"), _moment(script[name], moment))
+            setattr(job, name.removesuffix("_at"), moment_of(script[name], moment))
     job.reason = script.get("failure_reason", job.reason)
     for name, attribute in (("report", "has_report"), ("archive", "has_archive")):
         setattr(job, attribute, script.get(name, getattr(job, attribute)))
-
-
-def _moment(text: str | None, default: float) -> float:
-    if text is None:
-        return default
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ScriptError(f"{text!r} is no ISO 8601 time") from None
-    if moment.tzinfo is None:
-        raise ScriptError(f"{text!r} needs an offset, as in 2026-01-09T15:30:00Z")
-    return moment.timestamp()
-
-
-def _person(login: str | None) -> Person:
-    if login is None:
-        return PEOPLE[0]
-    return next(
-        (one for one in PEOPLE if one.login == login), Person(login, login, 20_000 + sum(login.encode()))
-    )

@@ -59,8 +59,8 @@ class Scripted(Shelf):
         name = script.get("workflow", "ci")
         workflow = repository.workflow(name) or Workflow(name, f"{name}.yml", repository.number * 10 + 9, ())
         self._numbers[full_name, name] += 1
-        created = _moment(script.get("created_at"), time.time())
-        actor = _person(script.get("actor"))
+        created = moment_of(script.get("created_at"), time.time())
+        actor = person_of(script.get("actor"))
         message = script.get("title", f"Scripted change {run_id}")
         state = RunState(
             id=run_id,
@@ -80,8 +80,8 @@ class Scripted(Shelf):
             status=script.get("status", "queued"),
             conclusion=script.get("conclusion"),
             created=created,
-            started=_moment(script.get("run_started_at"), created),
-            updated=_moment(script.get("updated_at"), created),
+            started=moment_of(script.get("run_started_at"), created),
+            updated=moment_of(script.get("updated_at"), created),
         )
         take = Take(state)
         self._takes[run_id] = [take]
@@ -104,14 +104,14 @@ class Scripted(Shelf):
                 attempt=state.attempt + 1,
                 status="queued",
                 conclusion=None,
-                started=_moment(change.get("run_started_at"), now),
+                started=moment_of(change.get("run_started_at"), now),
             )
             takes.append(Take(state))
         state = replace(
             state,
             status=change.get("status", state.status),
             conclusion=change.get("conclusion", state.conclusion),
-            updated=_moment(change.get("updated_at"), now),
+            updated=moment_of(change.get("updated_at"), now),
         )
         takes[-1].state = state
         self._set_jobs(takes[-1], change.get("jobs"))
@@ -219,7 +219,7 @@ class Scripted(Shelf):
             if not script.get("name") or not isinstance(files, dict) or not files:
                 raise ScriptError('each of "artifacts" needs a "name" and "files", texts by path')
             content = {path: str(text).encode() for path, text in files.items()}
-            created = _moment(script.get("created_at"), time.time())
+            created = moment_of(script.get("created_at"), time.time())
             self._next_artifact += 1
             take.artifacts.append(
                 Artifact(
@@ -255,7 +255,7 @@ class Scripted(Shelf):
                 take.logs[name] = script["log"]
             status = script.get("status", before.status if before else "queued")
             began = status in ("in_progress", "completed")
-            started = _moment(
+            started = moment_of(
                 script.get("started_at"), before.started if before and before.runner else state.updated
             )
             ended = before.completed if before and before.completed else state.updated
@@ -264,9 +264,9 @@ class Scripted(Shelf):
                 name=name,
                 status=status,
                 conclusion=script.get("conclusion", before.conclusion if before else None),
-                created=_moment(script.get("created_at"), before.created if before else state.started),
+                created=moment_of(script.get("created_at"), before.created if before else state.started),
                 started=started if began else state.started,
-                completed=_moment(script.get("completed_at"), ended) if status == "completed" else None,
+                completed=moment_of(script.get("completed_at"), ended) if status == "completed" else None,
                 label=script.get("label", "ubuntu-24.04"),
                 runner=1 if began else None,
                 steps=tuple(_step(number, step) for number, step in enumerate(script.get("steps", ()), 1))
@@ -280,12 +280,13 @@ def _step(number: int, script: dict[str, Any]) -> StepState:
         name=script["name"],
         status=script.get("status", "completed"),
         conclusion=script.get("conclusion"),
-        started=_moment(script["started_at"], 0.0) if script.get("started_at") else None,
-        completed=_moment(script["completed_at"], 0.0) if script.get("completed_at") else None,
+        started=moment_of(script["started_at"], 0.0) if script.get("started_at") else None,
+        completed=moment_of(script["completed_at"], 0.0) if script.get("completed_at") else None,
     )
 
 
-def _moment(text: str | None, default: float) -> float:
+def moment_of(text: str | None, default: float) -> float:
+    """A script's time in POSIX seconds; ScriptError for what is none."""
     if text is None:
         return default
     try:
@@ -297,7 +298,8 @@ def _moment(text: str | None, default: float) -> float:
     return moment.timestamp()
 
 
-def _person(login: str | None) -> Person:
+def person_of(login: str | None) -> Person:
+    """Who a script names: one of the company, or a stranger."""
     if login is None:
         return PEOPLE[0]
     known = next((person for person in PEOPLE if person.login == login), None)

@@ -80,14 +80,14 @@ def ranked(history: History) -> Iterator[dict[str, Any]]:
 
     `score` is 0 to 1. Those that never failed are healthy with a score of 0, and left out.
     """
-    found = [
-        (odds, name, test)
-        for name, repository in history.repositories.items()
-        for test, odds in together.odds(repository.tests).items()
-    ]
     beside = {
         name: together.companions(repository.tests) for name, repository in history.repositories.items()
     }
+    found = [
+        (odds, name, test)
+        for name, repository in history.repositories.items()
+        for test, odds in together.odds(repository.tests, beside[name]).items()
+    ]
     for odds, name, test in sorted(found, key=lambda entry: (-entry[0], entry[1:])):
         evidence = history.repositories[name].tests[test]
         score = probability(odds)

@@ -4,7 +4,6 @@
 tell a broken test from a flaky one, and `fliprate` is what many tools use.
 """
 
-from collections.abc import Callable, Mapping
 from math import exp, lgamma, log
 from typing import Final
 
@@ -98,10 +97,3 @@ def flakeguard(test: Evidence) -> float:
 def fliprate(test: Evidence) -> float:
     """0 to 1: the share of outcomes that differ from the one before."""
     return (test.pass_to_fail + test.fail_to_pass) / max(test.runs - 1, 1)
-
-
-SCORERS: Final[Mapping[str, Callable[[Evidence], float]]] = {
-    "evidence": evidence,
-    "flakeguard": flakeguard,
-    "fliprate": fliprate,
-}

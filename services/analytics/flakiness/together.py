@@ -46,10 +46,15 @@ def companions(tests: Mapping[str, Evidence]) -> dict[str, dict[str, float]]:
     return found
 
 
-def odds(tests: Mapping[str, Evidence]) -> dict[str, float]:
-    """The log-odds of each test that ever failed, raised by its companions'. The tests are one repository's."""
+def odds(
+    tests: Mapping[str, Evidence], beside: Mapping[str, Mapping[str, float]] | None = None
+) -> dict[str, float]:
+    """The log-odds of each test that ever failed, raised by its companions'. The tests are one repository's.
+
+    `beside`: what `companions` gives of them, for whoever has it already.
+    """
     own = {name: log_odds(test) for name, test in tests.items() if test.failures}
-    beside = companions(tests)
+    beside = companions(tests) if beside is None else beside
     now = dict(own)
     anyway, when_flaky = TOGETHER
     for _ in range(_ROUNDS):
